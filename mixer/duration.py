@@ -1,0 +1,40 @@
+"""Points and lengths of time in a run: `6000ba` (steps), `12.6e9tok` (tokens), `0.1dur` (share of the run).
+
+The notation is Composer's. Everything becomes whole steps here: a time given in tokens or as a share is the first step
+at or past it. Arithmetic is exact (fractions), so 0.1dur of 10 steps is step 1 on every machine.
+"""
+
+import re
+from fractions import Fraction
+from math import ceil
+
+_FORM = re.compile(r"\s*([0-9][0-9_]*(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?)\s*(ba|tok|dur)\s*")
+
+
+def parse_steps(value: object, *, tokens_per_step: int, num_steps: int | None = None) -> int:
+    """Steps meant by `value`: an int, or a string in `ba`, `tok` or `dur`.
+
+    Raises ValueError (a message without a place) for anything else, a fraction of a step, or a share of the run where
+    `num_steps` is None.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise ValueError(f"expected steps like 6000 or '6000ba', '12.6e9tok' or '0.1dur', found {value!r}")
+    if isinstance(value, int):
+        if value < 0:
+            raise ValueError(f"steps must not be negative, found {value}")
+        return value
+    match = _FORM.fullmatch(value)
+    if not match:
+        raise ValueError(f"expected a time like '6000ba', '12.6e9tok' or '0.1dur', found '{value}'")
+    number, unit = Fraction(match[1].replace("_", "")), match[2]
+    if unit == "tok":
+        return ceil(number / tokens_per_step)
+    if unit == "dur":
+        if num_steps is None:
+            raise ValueError(f"'{value}' is a share of the run, whose length must be given in ba or tok")
+        if number > 1:
+            raise ValueError(f"'{value}' lies past the end of the run, which is 1dur")
+        return ceil(number * num_steps)
+    if number.denominator != 1:
+        raise ValueError(f"'{value}' is not a whole number of steps")
+    return int(number)

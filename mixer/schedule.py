@@ -1,0 +1,246 @@
+"""The schedule: gap-free phases from step 0 to the end of the run, each with one mixture or a ramp to it.
+
+A `Schedule` is an immutable value. It knows nothing of corpora beyond their names, of seeds or of revisions.
+`Schedule.from_dict` is the only parser; it reports every problem at once, each with its place.
+"""
+
+import difflib
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+from mixer.duration import parse_steps
+from mixer.errors import ScheduleError, StepError, UnknownCorpusError
+from mixer.ramp import SHAPES, Ramp
+from mixer.weights import UNIT, Mixture, blend, parse_mixture
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phase:
+    """Steps [start, end) with one mixture, reached through `ramp` from what stood before. `start` is a switchpoint."""
+
+    start: int
+    end: int
+    mixture: Mixture
+    ramp: Ramp | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        mixture = {name: weight / UNIT for name, weight in sorted(self.mixture.items())}
+        result: dict[str, Any] = {"start": f"{self.start}ba", "mixture": mixture}
+        if self.ramp:
+            result["ramp"] = {"shape": self.ramp.shape, "length": f"{self.ramp.length}ba"}
+        return result
+
+
+@dataclass(frozen=True, kw_only=True)
+class Piece:
+    """Steps [start, end) in which the weights do not change at all."""
+
+    start: int
+    end: int
+    mixture: Mixture
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """Phases that cover steps [0, num_steps) of a run of `global_batch_size` samples of `seq_len` tokens a step."""
+
+    phases: tuple[Phase, ...]
+    num_steps: int
+    global_batch_size: int
+    seq_len: int
+
+    @classmethod
+    def from_dict(
+        cls, obj: Any, *, num_steps: int, global_batch_size: int, seq_len: int, place: str = "$"
+    ) -> "Schedule":
+        """Read {"phases": [{"start", "mixture", "ramp"?, "end"?}, ...]}; DESIGN's YAML form.
+
+        Starts, ends and lengths are steps, or strings in `ba`, `tok`, `dur`. Raises ScheduleError with every problem
+        found; `place` is where `obj` stands in the user's file.
+        """
+        for name, value in (("num_steps", num_steps), ("global_batch_size", global_batch_size), ("seq_len", seq_len)):
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ScheduleError.of([f"{name} must be a whole number of at least 1, found {value!r}"])
+        empty = cls(phases=(), num_steps=num_steps, global_batch_size=global_batch_size, seq_len=seq_len)
+        return replace(empty, phases=parse_phases(obj, empty, first_step=0, place=place))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The canonical form: starts and lengths in `ba`, groups flattened. `from_dict` reads it back to an equal value."""
+        return {"phases": [phase.to_dict() for phase in self.phases]}
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Every corpus named in any phase, sorted."""
+        return tuple(sorted({name for phase in self.phases for name in phase.mixture}))
+
+    @property
+    def switchpoints(self) -> tuple[int, ...]:
+        """The first step of each phase but the first."""
+        return tuple(phase.start for phase in self.phases[1:])
+
+    @property
+    def num_samples(self) -> int:
+        return self.num_steps * self.global_batch_size
+
+    @property
+    def tokens_per_step(self) -> int:
+        return self.global_batch_size * self.seq_len
+
+    def weights_ppb(self, step: int) -> dict[str, int]:
+        """The mixture of `step` as asked for, in parts per 10^9 (a Plan applies repetition caps on top)."""
+        self.check_step(step)
+        index = bisect_right(self._starts, step) - 1
+        return dict(_mixture_at(self.phases[index], self._before[index], step))
+
+    def weights(self, step: int) -> dict[str, float]:
+        """The mixture of `step` as shares that sum to 1."""
+        return {name: weight / UNIT for name, weight in self.weights_ppb(step).items()}
+
+    def pieces(self) -> Iterator[Piece]:
+        """The run as stretches of constant weights, in order: one a phase, and up to `ramp.MAX_PIECES` a ramp."""
+        for phase, old in zip(self.phases, self._before, strict=True):
+            start = phase.start
+            if phase.ramp:
+                for index in range(phase.ramp.num_pieces):
+                    end = min(phase.start + phase.ramp.piece_start(index + 1), phase.end)
+                    if start < end:
+                        yield Piece(start=start, end=end, mixture=_mixture_at(phase, old, start))
+                    start = end
+            if start < phase.end:
+                yield Piece(start=start, end=phase.end, mixture=phase.mixture)
+
+    def revised(self, phases: Iterable[Phase]) -> "Schedule":
+        """This schedule below the first of `phases`, and `phases` from there on. Nothing below moves."""
+        phases = tuple(phases)
+        effective = phases[0].start
+        kept = tuple(replace(p, end=min(p.end, effective)) for p in self.phases if p.start < effective)
+        return replace(self, phases=kept + phases)
+
+    def check_step(self, step: int, *, end: bool = False) -> None:
+        """Raise StepError unless `step` is in the run (or is its end, with `end`)."""
+        if not 0 <= step < self.num_steps + end:
+            raise StepError(f"step {step} is outside of the run, which has {self.num_steps} steps", step=step)
+
+    def check_names(self, known: Iterable[str], place: str = "$") -> None:
+        """Raise UnknownCorpusError if a mixture names a corpus that is not `known`."""
+        known = sorted(known)
+        unknown = [
+            (f"{place}.phases[{i}].mixture.{name}", name)
+            for i, phase in enumerate(self.phases)
+            for name in phase.mixture
+            if name not in known
+        ]
+        if unknown:
+            problems = [f"unknown corpus '{name}'{_suggestion(name, known)} @ {where}" for where, name in unknown]
+            raise UnknownCorpusError.of(problems, names=sorted({name for _, name in unknown}))
+
+    @cached_property
+    def _starts(self) -> list[int]:
+        return [phase.start for phase in self.phases]
+
+    @cached_property
+    def _before(self) -> list[Mixture]:
+        """For each phase the mixture in the step before it: where its ramp begins, be it in the middle of another."""
+        before: list[Mixture] = []
+        for index, phase in enumerate(self.phases):
+            previous = self.phases[index - 1] if index else None
+            before.append(_mixture_at(previous, before[-1], phase.start - 1) if previous else phase.mixture)
+        return before
+
+
+def parse_phases(obj: Any, run: Schedule, *, first_step: int, place: str = "$") -> tuple[Phase, ...]:
+    """Phases from `first_step` to the end of `run` (of which only the sizes are looked at). Raises ScheduleError."""
+    problems: list[str] = []
+    if not isinstance(obj, Mapping) or set(obj) != {"phases"} or not isinstance(obj["phases"], list) or not obj["phases"]:
+        raise ScheduleError.of([f"a schedule is {{'phases': [...]}} with at least one phase, found {obj!r} @ {place}"])
+    rows = [_parse_phase(row, run, f"{place}.phases[{i}]", problems) for i, row in enumerate(obj["phases"])]
+    if not problems:
+        _check_cover(rows, run.num_steps, first_step, f"{place}.phases", problems)
+    if problems:
+        raise ScheduleError.of(problems)
+    ends = [row["start"] for row in rows[1:]] + [run.num_steps]
+    return tuple(
+        Phase(start=row["start"], end=end, mixture=row["mixture"], ramp=row["ramp"])
+        for row, end in zip(rows, ends, strict=True)
+    )
+
+
+def _parse_phase(row: Any, run: Schedule, place: str, problems: list[str]) -> dict[str, Any]:
+    """One phase as {"start", "end" or None, "mixture", "ramp" or None}."""
+    if not isinstance(row, Mapping):
+        problems.append(f"a phase is a mapping with 'start' and 'mixture', found {row!r} @ {place}")
+        return {}
+    for key in sorted(map(str, row.keys() - {"start", "end", "mixture", "ramp"})):
+        hint = _suggestion(key, ["start", "end", "mixture", "ramp"])
+        problems.append(f"unknown key '{key}'{hint or ', allowed are start, end, mixture, ramp'} @ {place}.{key}")
+    for key in ("start", "mixture"):
+        if key not in row:
+            problems.append(f"'{key}' is missing @ {place}")
+    start = _parse_time(row.get("start", 0), run, f"{place}.start", problems)
+    end = _parse_time(row["end"], run, f"{place}.end", problems) if "end" in row else None
+    mixture = parse_mixture(row["mixture"], f"{place}.mixture", problems) if "mixture" in row else {}
+    ramp = _parse_ramp(row.get("ramp"), run, f"{place}.ramp", problems)
+    return {"start": start, "end": end, "mixture": mixture, "ramp": ramp}
+
+
+def _parse_ramp(obj: Any, run: Schedule, place: str, problems: list[str]) -> Ramp | None:
+    if obj is None:
+        return None
+    if not isinstance(obj, Mapping) or "shape" not in obj or not obj.keys() <= {"shape", "length"}:
+        problems.append(f"a ramp is {{shape: linear, length: 500ba}}, found {obj!r} @ {place}")
+        return None
+    if obj["shape"] not in SHAPES:
+        problems.append(f"a ramp's shape is one of {', '.join(SHAPES)}, found {obj['shape']!r} @ {place}.shape")
+        return None
+    if obj["shape"] == "step":  # the change happens at once: no ramp
+        return None
+    length = _parse_time(obj.get("length"), run, f"{place}.length", problems)
+    if length == 0:
+        problems.append(f"a ramp takes at least one step @ {place}.length")
+    return Ramp(shape=obj["shape"], length=max(length, 1))
+
+
+def _parse_time(value: Any, run: Schedule, place: str, problems: list[str]) -> int:
+    try:
+        return parse_steps(value, tokens_per_step=run.tokens_per_step, num_steps=run.num_steps)
+    except ValueError as error:
+        problems.append(f"{error} @ {place}")
+        return 1
+
+
+def _check_cover(rows: list[dict[str, Any]], num_steps: int, first_step: int, place: str, problems: list[str]) -> None:
+    """No gap, no overlap, nothing past the end."""
+    if rows[0]["start"] != first_step:
+        problems.append(
+            f"gap: steps {first_step} to {rows[0]['start']} have no mixture, the first phase must start at "
+            f"{first_step}ba @ {place}[0].start"
+        )
+    if rows[0]["ramp"] and first_step == 0:
+        problems.append(f"the first phase has nothing to ramp from, leave its ramp out @ {place}[0].ramp")
+    for index, row in enumerate(rows):
+        where, start, end = f"{place}[{index}]", row["start"], row["end"]
+        follower = rows[index + 1]["start"] if index + 1 < len(rows) else num_steps
+        if start >= num_steps:
+            problems.append(f"starts at step {start}, but the run ends after {num_steps} steps @ {where}.start")
+        elif follower <= start:
+            problems.append(f"starts at step {follower}, not after the phase before it ({start}) @ {place}[{index + 1}].start")
+        elif end is not None and end != follower:
+            kind = "gap: no mixture for" if end < follower else "overlap: two mixtures for"
+            low, high = sorted((end, follower))
+            problems.append(f"{kind} steps {low} to {high} @ {where}.end")
+
+
+def _mixture_at(phase: Phase, old: Mixture, step: int) -> Mixture:
+    """The mixture of a step in or after `phase`, which began its ramp from `old`."""
+    ramp, offset = phase.ramp, step - phase.start
+    if ramp is None or offset >= ramp.length:
+        return phase.mixture
+    return blend(old, phase.mixture, ramp.progress(ramp.piece_at(offset)))
+
+
+def _suggestion(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f", did you mean '{close[0]}'?" if close else (f", known are {', '.join(known)}" if len(known) <= 12 else "")
