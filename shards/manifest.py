@@ -1,0 +1,171 @@
+"""`corpus.json`: what a directory of shards is, where it comes from, and how to tell that it is whole.
+
+One file a split, written last. `fingerprint` names the content alone: it depends on the rows and their
+order in shards, not on paths, times or machines. `parameters` are everything but the sources that decides
+the bytes; two conversions with equal parameters and sources give equal directories.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shards.errors import CorpusError
+from shards.mds import RowFormat, Shard
+from shards.part import Recipe
+
+__all__ = [
+    "FORMAT",
+    "INDEX",
+    "MANIFEST",
+    "UNIGRAM",
+    "Manifest",
+    "Source",
+    "differences",
+    "fingerprint",
+    "parameters",
+    "read_manifest",
+    "read_unigram",
+]
+
+FORMAT = 1
+"""Version of the bytes a conversion gives; a change of any of them raises it."""
+
+INDEX, MANIFEST, UNIGRAM = "index.json", "corpus.json", "unigram.npy"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """An input file as it was named, its size in bytes and the SHA-256 of its bytes."""
+
+    path: str
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """The content of `corpus.json`.
+
+    Attributes:
+        name: of the corpus. split: `train` or `holdout`.
+        fingerprint: of the rows (`fingerprint`).
+        samples: rows. documents: texts in this split.
+        tokens: of all documents, end-of-text tokens included: samples x seq_len + dropped_tokens.
+        dropped_tokens: fewer than seq_len at the very end, in no row.
+        text_bytes: UTF-8 bytes of the documents.
+        records: read from the sources, of which `empty_records` had no text (both of the whole corpus).
+        parameters: see `parameters`.
+        tokenizer: name or folder the tokenizer was asked for by. engine: what encoded.
+        version: of the program that wrote it.
+        index_sha256, unigram_sha256: hashes of the two files beside it.
+        shards: in order, as in `index.json`.
+        sources: of the whole corpus, in order.
+    """
+
+    name: str
+    split: str
+    fingerprint: str
+    samples: int
+    documents: int
+    tokens: int
+    dropped_tokens: int
+    text_bytes: int
+    records: int
+    empty_records: int
+    parameters: dict[str, Any]
+    tokenizer: str
+    engine: str
+    version: str
+    index_sha256: str
+    unigram_sha256: str
+    shards: tuple[Shard, ...]
+    sources: tuple[Source, ...]
+
+    @property
+    def row_format(self) -> RowFormat:
+        """Rows and shards of this directory."""
+        return RowFormat(**{key: self.parameters[key] for key in ("seq_len", "dtype", "shard_bytes")})
+
+    def encode(self) -> bytes:
+        """The bytes of `corpus.json`."""
+        return (json.dumps(asdict(self), indent=1) + "\n").encode()
+
+
+def parameters(corpus: str, recipe: Recipe, holdout: float) -> dict[str, Any]:
+    """What decides the bytes besides the sources, in the form that plans and manifests keep."""
+    return {
+        "format": FORMAT,
+        "corpus": corpus,
+        "template": recipe.template.name,
+        "alternatives": list(recipe.template.alternatives),
+        "tokenizer_sha256": recipe.tokenizer.sha256,
+        "eos_id": recipe.tokenizer.eos_id,
+        "vocab_size": recipe.tokenizer.vocab_size,
+        "seq_len": recipe.row_format.seq_len,
+        "dtype": recipe.row_format.dtype,
+        "shard_bytes": recipe.row_format.shard_bytes,
+        "holdout": holdout,
+        "holdout_threshold": recipe.holdout_threshold,
+    }
+
+
+def differences(there: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
+    """Where two sets of parameters differ, one phrase each."""
+    keys = [*there, *(key for key in asked if key not in there)]
+    return [
+        f"{key} is {there.get(key)} there, {asked.get(key)} asked"
+        for key in keys
+        if there.get(key) != asked.get(key)
+    ]
+
+
+def fingerprint(row_format: RowFormat, shards: Sequence[Shard]) -> str:
+    """SHA-256 over the form of the rows and the size and hash of every shard in order."""
+    lines = [f"{row_format.dtype} {row_format.seq_len}", *(f"{s.samples} {s.sha256}" for s in shards)]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of the directory `folder`.
+
+    Raises:
+        CorpusError: there is none, or it is not of this format.
+    """
+    path = folder / MANIFEST
+    try:
+        data = json.loads(path.read_bytes())
+        data["shards"] = tuple(Shard(**shard) for shard in data["shards"])
+        data["sources"] = tuple(Source(**source) for source in data["sources"])
+        manifest = Manifest(**{field.name: data[field.name] for field in fields(Manifest)})
+        found = manifest.parameters["format"]
+        _ = manifest.row_format
+    except FileNotFoundError:
+        raise CorpusError(
+            f"{folder} is no corpus: without {MANIFEST}; name a directory made by convert, like DIR/c4/train",
+            path=str(path),
+        ) from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CorpusError(f"{path} cannot be read: {error!r}", path=str(path)) from None
+    if found != FORMAT:
+        raise CorpusError(f"{path} has format {found}; this version reads {FORMAT}", path=str(path))
+    return manifest
+
+
+def read_unigram(folder: Path) -> NDArray[np.int64]:
+    """How often each token stands in the rows of `folder`: `[vocab_size]`, end-of-text included."""
+    path = folder / UNIGRAM
+    try:
+        counts = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise CorpusError(f"{path} cannot be read: {error}", path=str(path)) from None
+    if counts.dtype != np.int64 or counts.ndim != 1:
+        raise CorpusError(f"{path} holds {counts.dtype} {counts.shape}, not int64 counts", path=str(path))
+    return np.asarray(counts, np.int64)

@@ -1,0 +1,132 @@
+"""Verification: a directory of shards against its manifest, everything hashed and counted again.
+
+Faults found: a shard that is missing, cut, changed or in another's place; a file of shards that the
+manifest does not know; an index or counts that do not say what the shards hold; a manifest that does not
+agree with itself. Nothing is written.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shards.errors import CorpusError, SourceError
+from shards.manifest import INDEX, MANIFEST, UNIGRAM, Manifest, fingerprint, read_manifest, read_unigram
+from shards.mds import encode_index, read_rows, shard_name
+from shards.sources import identify
+
+__all__ = ["verify"]
+
+
+def verify(folder: Path, on_progress: Callable[[int], None] = lambda num_bytes: None) -> list[str]:
+    """Faults of the split `folder`, one line each, in the order of the files; empty if it is whole.
+
+    Args:
+        folder: a directory with index.json and corpus.json.
+        on_progress: told the bytes checked since its last call.
+
+    Raises:
+        CorpusError: `folder` is no corpus at all, or its manifest cannot be read.
+    """
+    manifest = read_manifest(folder)
+    counts = np.zeros(manifest.parameters["vocab_size"], np.int64)
+    faults = [*_check_manifest(folder, manifest), *_check_index(folder, manifest)]
+    for number, shard in enumerate(manifest.shards):
+        faults.extend(_check_shard(folder, manifest, number, counts))
+        on_progress(shard.bytes)
+    faults.extend(_check_unigram(folder, manifest, counts))
+    known = {INDEX, MANIFEST, UNIGRAM, *(shard_name(number) for number in range(len(manifest.shards)))}
+    extra = sorted(path for path in folder.iterdir() if path.name not in known)
+    faults.extend(f"{path}: not in the manifest; remove it" for path in extra)
+    return faults
+
+
+def _check_manifest(folder: Path, manifest: Manifest) -> Iterator[str]:
+    path = folder / MANIFEST
+    samples = sum(shard.samples for shard in manifest.shards)
+    seq_len = manifest.row_format.seq_len
+    if samples != manifest.samples:
+        yield f"{path}: says {manifest.samples} samples, its shards add up to {samples}"
+    if (
+        manifest.tokens != samples * seq_len + manifest.dropped_tokens
+        or not 0 <= manifest.dropped_tokens < seq_len
+    ):
+        yield (
+            f"{path}: says {manifest.tokens} tokens, {manifest.dropped_tokens} of them dropped; "
+            f"{samples} samples of {seq_len} are {samples * seq_len}"
+        )
+    if fingerprint(manifest.row_format, manifest.shards) != manifest.fingerprint:
+        yield f"{path}: its fingerprint is not that of the shards it lists"
+
+
+def _check_index(folder: Path, manifest: Manifest) -> Iterator[str]:
+    path = folder / INDEX
+    expected = encode_index(manifest.shards, manifest.row_format)
+    try:
+        found = path.read_bytes()
+    except OSError as error:
+        yield f"{path}: {error.strerror}"
+        return
+    if found == expected and identify(path).sha256 == manifest.index_sha256:
+        return
+    try:
+        there = json.loads(found)["shards"]
+    except (ValueError, KeyError, TypeError):
+        yield f"{path}: cannot be read as an index"
+        return
+    wanted = json.loads(expected)["shards"]
+    wrong = [number for number, pair in enumerate(zip(there, wanted, strict=False)) if pair[0] != pair[1]]
+    detail = f"first at shard {wrong[0]}" if wrong else f"{len(there)} shards, not {len(wanted)}"
+    if there == wanted:
+        detail = "same entries in other bytes"
+    yield f"{path}: is not the index of this manifest ({detail})"
+
+
+def _check_shard(folder: Path, manifest: Manifest, number: int, counts: NDArray[np.int64]) -> Iterator[str]:
+    """Faults of one shard; adds the tokens of a good one to `counts`."""
+    path, expected = folder / shard_name(number), manifest.shards[number]
+    if not path.is_file():
+        yield f"{path}: missing"
+        return
+    try:
+        found = identify(path)
+    except SourceError as error:
+        yield str(error)
+        return
+    if found.bytes != expected.bytes:
+        yield f"{path}: {found.bytes} bytes, not {expected.bytes}"
+    elif found.sha256 != expected.sha256:
+        place = next(
+            (other for other, shard in enumerate(manifest.shards) if shard.sha256 == found.sha256), None
+        )
+        detail = (
+            "its bytes have changed" if place is None else f"it is {shard_name(place)}, in the wrong place"
+        )
+        yield f"{path}: {detail} (SHA-256 {found.sha256[:12]}, not {expected.sha256[:12]})"
+    else:
+        rows = read_rows(path, manifest.row_format)
+        if len(rows) != expected.samples:
+            yield f"{path}: {len(rows)} samples, not {expected.samples}"
+        elif rows.max() >= len(counts):
+            yield f"{path}: token {rows.max()} is outside the vocabulary of {len(counts)}"
+        else:
+            for start in range(0, len(rows), 512):
+                counts += np.bincount(rows[start : start + 512].ravel(), minlength=len(counts))
+
+
+def _check_unigram(folder: Path, manifest: Manifest, counts: NDArray[np.int64]) -> Iterator[str]:
+    path = folder / UNIGRAM
+    try:
+        there = read_unigram(folder)
+    except CorpusError as error:
+        yield str(error)
+        return
+    tokens = manifest.samples * manifest.row_format.seq_len
+    if identify(path).sha256 != manifest.unigram_sha256:
+        yield f"{path}: is not the file of this manifest"
+    elif counts.sum() == tokens and not np.array_equal(there, counts):
+        yield f"{path}: does not count the tokens of the shards"
