@@ -53,11 +53,15 @@ class Ledger:
     @cached_property
     def schedule(self) -> Schedule:
         """The schedule with every revision that is in force."""
-        schedule = self.base
+        phases = list(self.base.phases)
         for revision in self.revisions:
             if revision.superseded is None:
-                schedule = schedule.revised(self._phases(revision.schedule, revision.effective_step))
-        return schedule
+                while phases and phases[-1].start >= revision.effective_step:
+                    phases.pop()
+                if phases:
+                    phases[-1] = replace(phases[-1], end=revision.effective_step)
+                phases += self._phases(revision.schedule, revision.effective_step)
+        return replace(self.base, phases=tuple(phases))
 
     def propose(
         self, change: Mapping[str, Any], *, parent: int, effective_step: int, frontier: int, author: str, reason: str, time: str

@@ -112,13 +112,6 @@ class Schedule:
             if start < phase.end:
                 yield Piece(start=start, end=phase.end, mixture=phase.mixture)
 
-    def revised(self, phases: Iterable[Phase]) -> "Schedule":
-        """This schedule below the first of `phases`, and `phases` from there on. Nothing below moves."""
-        phases = tuple(phases)
-        effective = phases[0].start
-        kept = tuple(replace(p, end=min(p.end, effective)) for p in self.phases if p.start < effective)
-        return replace(self, phases=kept + phases)
-
     def check_step(self, step: int, *, end: bool = False) -> None:
         """Raise StepError unless `step` is in the run (or is its end, with `end`)."""
         if not 0 <= step < self.num_steps + end:

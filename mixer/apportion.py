@@ -1,0 +1,167 @@
+"""Within a stretch of constant weights: which corpus stands at which draw, exact at every prefix, by random access.
+
+A stretch begins with the errors (target minus drawn) that earlier stretches left. A binary tree over the corpora of non-zero
+weight, Huffman-shaped, splits the draws: of the first m draws that reach a node, floor((a·m + φ) / b) go left, where a/b
+is the left share and φ is set from the errors carried in. Where a node's carried error is too large for φ to absorb, the
+tree alone would carry it on and errors could add up over many stretches (tried: 2.3 samples over 200 random ones); so
+the first few draws of a stretch, its *head*, each go to the corpus that is furthest behind until the tree can start.
+The head is at most `MAX_HEAD` draws, known when the stretch is built.
+
+Integers throughout: errors are in units of 1/10^9 sample. Scalar arithmetic is Python's (any size); the vectorised part works
+on draws relative to the start of a batch, so it never leaves int64.
+"""
+
+import heapq
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixer.weights import UNIT
+
+MAX_HEAD = 32
+
+_I64 = NDArray[np.int64]
+
+
+class Node:
+    """A split: of `total` parts, `share` go to `left`; `leaves` are the corpora below. Leaves are ints (corpus index)."""
+
+    __slots__ = ("left", "left_leaves", "phi", "right", "right_leaves", "share", "total")
+
+    def __init__(self, left: "Node | int", right: "Node | int", share: int, total: int) -> None:
+        self.left, self.right, self.share, self.total = left, right, share, total
+        self.left_leaves, self.right_leaves = leaves_of(left), leaves_of(right)
+        self.phi = 0
+
+    def offset_for(self, errors: list[int]) -> int:
+        """φ that absorbs the errors carried so far: floor((e + ½)·b) with e = e_L − (a/b)·(e_L + e_R)."""
+        left = sum(errors[c] for c in self.left_leaves)
+        both = left + sum(errors[c] for c in self.right_leaves)
+        return (2 * (left * self.total - self.share * both) + UNIT * self.total) // (2 * UNIT)
+
+    def left_of(self, num_draws: int) -> int:
+        return (self.share * num_draws + self.phi) // self.total
+
+    def draws_for_left(self, num_left: int) -> int:
+        """The smallest number of draws of which `num_left` (≥ 1) go left."""
+        return -((self.phi - num_left * self.total) // self.share)
+
+    def draws_for_right(self, num_right: int) -> int:
+        """The smallest number of draws of which `num_right` (≥ 1) go right."""
+        return ((num_right - 1) * self.total + self.phi) // (self.total - self.share) + 1
+
+
+def leaves_of(node: Node | int) -> tuple[int, ...]:
+    return (node,) if isinstance(node, int) else node.left_leaves + node.right_leaves
+
+
+class Stretch:
+    """Draws of constant weights that begin with `errors` carried in.
+
+    Args:
+        weights: corpus index → weight > 0 in parts per 10^9, summing to 10^9.
+        errors: target minus drawn of every corpus [num_corpora] at the start, in 1/10^9 samples.
+        num_draws: length of the stretch, in draws.
+    """
+
+    def __init__(self, weights: Mapping[int, int], errors: list[int], num_draws: int) -> None:
+        self.weights = weights
+        self.num_corpora = len(errors)
+        self.root, nodes = _huffman(weights)
+        self.head = self._settle(nodes, list(errors), num_draws)
+
+    def counts(self, num_draws: int) -> list[int]:
+        """Of the first `num_draws` draws, how many go to each corpus [num_corpora]."""
+        counts = [0] * self.num_corpora
+        for corpus in self.head[:num_draws]:
+            counts[corpus] += 1
+        _count(self.root, max(num_draws - len(self.head), 0), counts)
+        return counts
+
+    def pick(self, start: int, num_draws: int) -> tuple[_I64, _I64]:
+        """Corpus and rank of draws [start, start + num_draws): two arrays [num_draws].
+
+        The rank says the how-manieth draw of its corpus within this stretch it is, from 0.
+        """
+        corpus, rank = np.empty(num_draws, np.int64), np.empty(num_draws, np.int64)
+        in_head = self.head[start : start + num_draws]
+        for index, c in enumerate(in_head):
+            corpus[index], rank[index] = c, self.head[: start + index].count(c)
+        places = np.arange(len(in_head), num_draws)
+        _pick(self.root, max(start - len(self.head), 0), places, corpus, rank)
+        if self.head:
+            counts = np.bincount(self.head, minlength=self.num_corpora)
+            rank[len(in_head) :] += counts[corpus[len(in_head) :]]
+        return corpus, rank
+
+    def draw_of(self, corpus: int, rank: int) -> int:
+        """The draw at which `corpus` (of non-zero weight) is drawn for the rank-th time, counted from 0."""
+        in_head = [index for index, c in enumerate(self.head) if c == corpus]
+        if rank < len(in_head):
+            return in_head[rank]
+        return len(self.head) + _draw_of(self.root, corpus, rank - len(in_head))
+
+    def _settle(self, nodes: list[Node], errors: list[int], num_draws: int) -> list[int]:
+        """Set φ of every node, after as many draws by largest deficit as it takes until all fit."""
+        head: list[int] = []
+        while True:
+            fits = True
+            for node in nodes:
+                wanted = node.offset_for(errors)
+                node.phi = min(max(wanted, 0), node.total - 1)
+                fits = fits and node.phi == wanted
+            if fits or len(head) == min(MAX_HEAD, num_draws):
+                return head
+            for c, weight in self.weights.items():
+                errors[c] += weight
+            furthest = max(self.weights, key=lambda c: (errors[c], -c))
+            errors[furthest] -= UNIT
+            head.append(furthest)
+
+
+def _huffman(weights: Mapping[int, int]) -> tuple[Node | int, list[Node]]:
+    """The tree (heavy corpora near the root, ties by index) and its nodes, root last."""
+    nodes: list[Node] = []
+    heap: list[Any] = [(weight, c, c) for c, weight in weights.items()]
+    heapq.heapify(heap)
+    while len(heap) > 1:
+        light_weight, light_first, light = heapq.heappop(heap)
+        heavy_weight, heavy_first, heavy = heapq.heappop(heap)
+        node = Node(heavy, light, heavy_weight, heavy_weight + light_weight)
+        nodes.append(node)
+        heapq.heappush(heap, (node.total, min(light_first, heavy_first), node))
+    return heap[0][2], nodes
+
+
+def _count(node: Node | int, num_draws: int, counts: list[int]) -> None:
+    if isinstance(node, int):
+        counts[node] += num_draws
+        return
+    left = node.left_of(num_draws)
+    _count(node.left, left, counts)
+    _count(node.right, num_draws - left, counts)
+
+
+def _pick(node: Node | int, start: int, places: _I64, corpus: _I64, rank: _I64) -> None:
+    """Distribute the draws [start, start + len(places)) of a node over the places where they stand in the batch."""
+    if not places.size:
+        return
+    if isinstance(node, int):
+        corpus[places] = node
+        rank[places] = np.arange(start, start + places.size)
+        return
+    left_start, carry = divmod(node.share * start + node.phi, node.total)
+    left_counts = (np.arange(places.size + 1) * node.share + carry) // node.total
+    goes_left = left_counts[1:] > left_counts[:-1]
+    _pick(node.left, left_start, places[goes_left], corpus, rank)
+    _pick(node.right, start - left_start, places[~goes_left], corpus, rank)
+
+
+def _draw_of(node: Node | int, corpus: int, rank: int) -> int:
+    if isinstance(node, int):
+        return rank
+    if corpus in node.left_leaves:
+        return node.draws_for_left(_draw_of(node.left, corpus, rank) + 1) - 1
+    return node.draws_for_right(_draw_of(node.right, corpus, rank) + 1) - 1
