@@ -1,0 +1,56 @@
+"""`create_app(settings)`: the ASGI application of one database.
+
+Nothing is made at import, and FastAPI itself is imported when an application is wanted: it takes as long
+(half a second) as importing this package may take. Creating an application opens its database, makes
+it when absent and migrates it, so the application is ready once it exists.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from service.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from fastapi import FastAPI
+
+__all__ = ["create_app"]
+
+DESCRIPTION = "The live schedule of training runs: its history, its forecast, what stands where."
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The application that serves `settings.database`; `DatabaseFileError` when it cannot be opened.
+
+    The database is closed when the server stops (ASGI's lifespan).
+    """
+    from contextlib import asynccontextmanager
+
+    from fastapi import FastAPI
+
+    from service import problems
+    from service.metrics import RequestMetrics
+    from service.middleware import CountRequests, LimitBody
+    from service.operations import operations
+    from service.routes import v1
+    from service.runs import Runs
+    from service.store import Store
+
+    store, metrics = Store(settings.database), RequestMetrics()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        store.close()
+
+    app = FastAPI(title="Switchpoint", version="1", description=DESCRIPTION, lifespan=lifespan)
+    app.state.settings, app.state.store, app.state.metrics = settings, store, metrics
+    app.state.runs = Runs(store, plan_cache_size=settings.plan_cache_size)
+    app.include_router(v1)
+    app.include_router(operations)
+    problems.install(app)
+    app.add_middleware(LimitBody, limit_bytes=settings.max_body_bytes)
+    app.add_middleware(CountRequests, metrics=metrics)
+    return app

@@ -1,0 +1,192 @@
+"""The errors of the service, one tree, all picklable (their arguments are their attributes).
+
+    ServiceError
+    ├── UnknownRunError           no such run
+    ├── NotInRunError             the run has no such step, corpus or sample
+    ├── NameTakenError            a run of that name exists with another definition
+    ├── InvalidRequestError       the request is well formed but wrong; every problem with its place
+    ├── KnownRevisionError        the trainer follows a revision that is not in force here
+    ├── OrderVersionError         the run was planned by another version of the sample order
+    ├── IdempotencyMismatchError  an Idempotency-Key came back with another body
+    ├── BodyTooLargeError         the request body is over the limit
+    ├── NotAuthenticatedError     no token, or one that nobody holds
+    ├── ScopeError                the token is known but may not do this
+    ├── TokenFileError            the token file cannot be read or understood
+    ├── DatabaseFileError         the database file cannot be opened
+    └── LedgerFileError           an exported ledger cannot be imported
+
+problems.py turns them, and mixer's, into HTTP answers.
+"""
+
+from collections.abc import Sequence
+
+__all__ = [
+    "BodyTooLargeError",
+    "DatabaseFileError",
+    "IdempotencyMismatchError",
+    "InvalidRequestError",
+    "KnownRevisionError",
+    "LedgerFileError",
+    "NameTakenError",
+    "NotAuthenticatedError",
+    "NotInRunError",
+    "OrderVersionError",
+    "ScopeError",
+    "ServiceError",
+    "TokenFileError",
+    "UnknownRunError",
+]
+
+
+class ServiceError(Exception):
+    """The root of every error the service raises on purpose."""
+
+
+class UnknownRunError(ServiceError):
+    """No run has this id."""
+
+    def __init__(self, run_id: str) -> None:
+        super().__init__(run_id)
+        self.run_id = run_id
+
+    def __str__(self) -> str:
+        return f"there is no run {self.run_id!r}; GET /v1/runs lists those there are"
+
+
+class NotInRunError(ServiceError):
+    """The address names a step, corpus, sample or slot that the run does not have."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem)
+        self.problem = problem
+
+
+class NameTakenError(ServiceError):
+    """A run of that name exists and its definition differs in `fields`."""
+
+    def __init__(self, name: str, run_id: str, fields: Sequence[str]) -> None:
+        super().__init__(name, run_id, tuple(fields))
+        self.name = name
+        self.run_id = run_id
+        self.fields = tuple(fields)
+
+    def __str__(self) -> str:
+        return (
+            f"run {self.run_id} is already named {self.name!r} and differs in {', '.join(self.fields)}; "
+            "choose another name, or send the same definition to get that run"
+        )
+
+
+class InvalidRequestError(ServiceError):
+    """The request cannot be carried out; `problems` are all of "message @ $.place"."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__(tuple(problems))
+        self.problems = tuple(problems)
+
+    def __str__(self) -> str:
+        return "; ".join(self.problems)
+
+
+class KnownRevisionError(ServiceError):
+    """The trainer follows a revision that was superseded here, or that this service never had."""
+
+    def __init__(self, known_revision: int, current_revision: int, why: str) -> None:
+        super().__init__(known_revision, current_revision, why)
+        self.known_revision = known_revision
+        self.current_revision = current_revision
+        self.why = why
+
+    def __str__(self) -> str:
+        return (
+            f"the trainer follows revision {self.known_revision}, which is not in force: {self.why}; "
+            f"in force is revision {self.current_revision}. Resume from a checkpoint whose ledger agrees"
+        )
+
+
+class OrderVersionError(ServiceError):
+    """The run was made under another version of the sample order than this program computes."""
+
+    def __init__(self, found: int, expected: int) -> None:
+        super().__init__(found, expected)
+        self.found = found
+        self.expected = expected
+
+    def __str__(self) -> str:
+        return (
+            f"the run was planned under sample order version {self.found}, this program computes version "
+            f"{self.expected}; serve it with the release that made it"
+        )
+
+
+class IdempotencyMismatchError(ServiceError):
+    """The Idempotency-Key was used before, with another body."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(key)
+        self.key = key
+
+    def __str__(self) -> str:
+        return f"Idempotency-Key {self.key!r} was used with another body; use a new key for a new request"
+
+
+class BodyTooLargeError(ServiceError):
+    """The body of the request has more than `limit_bytes` bytes."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__(limit_bytes)
+        self.limit_bytes = limit_bytes
+
+    def __str__(self) -> str:
+        return f"the request body is over the limit of {self.limit_bytes} bytes"
+
+
+class NotAuthenticatedError(ServiceError):
+    """The request carries no bearer token, or one that nobody holds."""
+
+    def __str__(self) -> str:
+        return "this needs the header `Authorization: Bearer TOKEN` with a token of the token file"
+
+
+class ScopeError(ServiceError):
+    """The token is known but holds none of the scopes that may do this."""
+
+    def __init__(self, allowed: Sequence[str], held: Sequence[str]) -> None:
+        super().__init__(tuple(allowed), tuple(held))
+        self.allowed = tuple(allowed)
+        self.held = tuple(held)
+
+    def __str__(self) -> str:
+        return f"this needs a token of scope {' or '.join(self.allowed)}; yours holds {', '.join(self.held)}"
+
+
+class TokenFileError(ServiceError):
+    """The token file cannot be read or understood; `problem` says where."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem)
+        self.problem = problem
+
+
+class DatabaseFileError(ServiceError):
+    """The database cannot be opened; `problem` says why."""
+
+    def __init__(self, path: str, problem: str) -> None:
+        super().__init__(path, problem)
+        self.path = path
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"cannot open the database {self.path}: {self.problem}"
+
+
+class LedgerFileError(ServiceError):
+    """An exported ledger cannot be imported; `line` counts from 1, 0 speaks of the whole file."""
+
+    def __init__(self, line: int, problem: str) -> None:
+        super().__init__(line, problem)
+        self.line = line
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"line {self.line}: {self.problem}" if self.line else self.problem

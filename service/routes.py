@@ -1,0 +1,248 @@
+"""The REST API: what each address takes and answers. No decision is made here (see `service.runs`).
+
+Every operation has a stable id; every error is a problem (see `service.problems`). GET changes nothing.
+The functions are plain `def`: FastAPI runs them in threads, since they wait for the disk.
+"""
+
+import re
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Path, Query, Response
+
+from service import problems, views
+from service.access import ANYONE, CREATORS, EDITORS, TRAINERS, AllRuns, CurrentState, Limits, RunId
+from service.errors import InvalidRequestError
+from service.schemas import (
+    AnswerOut,
+    BatchOut,
+    ForecastOut,
+    PreviewOut,
+    ProblemOut,
+    ProgressIn,
+    ReadsOut,
+    ReportOut,
+    ReportsOut,
+    RevisionIn,
+    RevisionOut,
+    RevisionsOut,
+    RunIn,
+    RunOut,
+    RunsOut,
+    RunSummaryOut,
+    ScheduleOut,
+    StepWeightsOut,
+    WeightsOut,
+)
+
+__all__ = ["v1"]
+
+PROBLEM = {"model": ProblemOut, "content": {problems.MEDIA_TYPE: {}}, "description": "a problem, RFC 9457"}
+v1 = APIRouter(prefix="/v1", responses={"4XX": PROBLEM, "5XX": PROBLEM})
+
+Number = Annotated[int, Query(ge=0, le=2**63 - 1)]
+Step = Annotated[int | None, Query(ge=0, le=10**12)]
+Limit = Annotated[int, Query(ge=1, description="entries of one answer; the service may give fewer")]
+DEFAULT_PAGE = 1000
+
+
+# -- runs
+
+
+@v1.post(
+    "/runs",
+    operation_id="createRun",
+    status_code=201,
+    dependencies=CREATORS,
+    responses={200: {"model": RunOut, "description": "that run exists already, with this definition"}},
+)
+def create_run(body: RunIn, runs: AllRuns, response: Response) -> RunOut:
+    """Make a run. The same definition again answers 200 with the run as it stands; another one is 409."""
+    state, made = runs.create(body)
+    response.status_code = 201 if made else 200
+    response.headers["Location"] = f"/v1/runs/{state.row.id}"
+    return views.run(state)
+
+
+@v1.get("/runs", operation_id="listRuns", dependencies=ANYONE)
+def list_runs(runs: AllRuns, limits: Limits, after: Number = 0, limit: Limit = DEFAULT_PAGE) -> RunsOut:
+    """Runs in the order they were made."""
+    limit = min(limit, limits.max_page)
+    rows = runs.rows(after=after, limit=limit + 1)
+    return RunsOut(
+        runs=[
+            RunSummaryOut(**{name: getattr(row, name) for name in RunSummaryOut.model_fields})
+            for row in rows[:limit]
+        ],
+        next=rows[limit - 1].key if len(rows) > limit else None,
+    )
+
+
+@v1.get("/runs/{run_id}", operation_id="getRun", dependencies=ANYONE)
+def get_run(state: CurrentState) -> RunOut:
+    """A run: its definition, frontier and revision."""
+    return views.run(state)
+
+
+@v1.get(
+    "/runs/{run_id}/schedule",
+    operation_id="getSchedule",
+    dependencies=ANYONE,
+    response_model=ScheduleOut,
+    responses={304: {"description": "If-None-Match names the revision in force"}},
+)
+def get_schedule(
+    run_id: RunId,
+    state: CurrentState,
+    response: Response,
+    if_none_match: Annotated[str | None, Header()] = None,
+) -> Any:
+    """The schedule in force. Its ETag is the revision, which If-Match of an edit can name as parent."""
+    tag = f'"{state.row.revision}"'
+    if if_none_match is not None and (if_none_match.strip() == "*" or tag in _tags(if_none_match)):
+        return Response(status_code=304, headers={"ETag": tag})
+    response.headers["ETag"] = tag
+    return views.schedule(state)
+
+
+# -- what the plan says
+
+
+@v1.get("/runs/{run_id}/weights", operation_id="getWeights", dependencies=ANYONE)
+def get_weights(
+    state: CurrentState,
+    limits: Limits,
+    step: Step = None,
+    start: Step = None,
+    end: Step = None,
+    points: Annotated[int, Query(ge=2)] = 200,
+) -> StepWeightsOut | WeightsOut:
+    """The weights of `step`; or of at most `points` steps spread evenly over [start, end)."""
+    if step is not None:
+        if start is not None or end is not None:
+            raise InvalidRequestError(["give either step, or start and end @ $.step"])
+        return views.step_weights(state, step)
+    if points > limits.max_points:
+        raise InvalidRequestError([f"at most {limits.max_points}, found {points} @ $.points"])
+    return views.weights(state, start, end, points)
+
+
+@v1.get("/runs/{run_id}/forecast", operation_id="getForecast", dependencies=ANYONE)
+def get_forecast(state: CurrentState, step: Step = None) -> ForecastOut:
+    """Samples, tokens and epochs of each corpus in all steps below `step` (default: of the whole run)."""
+    return views.forecast(state, step)
+
+
+@v1.get("/runs/{run_id}/batches/{step}", operation_id="getBatch", dependencies=ANYONE)
+def get_batch(
+    state: CurrentState,
+    limits: Limits,
+    step: Annotated[int, Path(ge=0, le=10**12)],
+    start: Number = 0,
+    limit: Limit = DEFAULT_PAGE,
+) -> BatchOut:
+    """Which sample stands in each slot of a step, from slot `start` on."""
+    return views.batch(state, step, start, min(limit, limits.max_page))
+
+
+@v1.get("/runs/{run_id}/samples/{corpus}/{sample_id}", operation_id="getReads", dependencies=ANYONE)
+def get_reads(
+    state: CurrentState,
+    limits: Limits,
+    corpus: str,
+    sample_id: Annotated[int, Path(ge=0, le=2**63 - 1)],
+    start: Step = None,
+    end: Step = None,
+) -> ReadsOut:
+    """The steps and slots of [start, end) that read a sample."""
+    return views.reads(state, corpus, sample_id, start=start, end=end, limit=limits.max_page)
+
+
+# -- the ledger
+
+
+@v1.get("/runs/{run_id}/revisions", operation_id="listRevisions", dependencies=ANYONE)
+def list_revisions(
+    run_id: RunId, runs: AllRuns, limits: Limits, after: Number = 0, limit: Limit = DEFAULT_PAGE
+) -> RevisionsOut:
+    """The history of the schedule, numbered above `after`."""
+    limit = min(limit, limits.max_page)
+    current, found = runs.revisions(run_id, after=after, limit=limit + 1)
+    return RevisionsOut(
+        current=current,
+        revisions=[RevisionOut(**item) for item in found[:limit]],
+        next=found[limit - 1]["number"] if len(found) > limit else None,
+    )
+
+
+@v1.post(
+    "/runs/{run_id}/revisions",
+    operation_id="createRevision",
+    status_code=201,
+    dependencies=EDITORS,
+    responses={200: {"model": PreviewOut, "description": "dry run: nothing was stored"}},
+)
+def create_revision(
+    run_id: RunId,
+    body: RevisionIn,
+    runs: AllRuns,
+    response: Response,
+    dry_run: bool = False,
+    if_match: Annotated[str | None, Header()] = None,
+    idempotency_key: Annotated[str | None, Header(min_length=1, max_length=200)] = None,
+) -> RevisionOut | PreviewOut:
+    """Edit the schedule from `effective_step` on. 409 for a stale parent or a frozen step.
+
+    `parent`, or If-Match with the ETag of the schedule, names the revision the edit was made against.
+    With an Idempotency-Key the same request again gets the same answer and stores nothing.
+    """
+    parent = _parent(body, if_match)
+    if dry_run:
+        response.status_code = 200
+        return views.preview(*runs.preview(run_id, body, parent=parent), body, parent=parent)
+    revision, replayed = runs.revise(run_id, body, parent=parent, idempotency_key=idempotency_key)
+    response.headers["ETag"] = f'"{revision["number"]}"'
+    if replayed:
+        response.headers["Idempotent-Replayed"] = "true"
+    return RevisionOut(**revision)
+
+
+@v1.post("/runs/{run_id}/progress", operation_id="reportProgress", dependencies=TRAINERS)
+def report_progress(run_id: RunId, body: ProgressIn, runs: AllRuns) -> AnswerOut:
+    """The trainer's report: freezes every step below `freeze_through`, hands out the revisions it lacks."""
+    return AnswerOut(**runs.report(run_id, body))
+
+
+@v1.get("/runs/{run_id}/progress", operation_id="listProgress", dependencies=ANYONE)
+def list_progress(
+    run_id: RunId, runs: AllRuns, limits: Limits, start: Number = 0, limit: Limit = DEFAULT_PAGE
+) -> ReportsOut:
+    """What the trainer reported from step `start` on, one report a step (the latest), by step."""
+    limit = min(limit, limits.max_page)
+    found = runs.reports(run_id, start=start, limit=limit + 1)
+    return ReportsOut(
+        reports=[
+            ReportOut(**{name: item[name] for name in ReportOut.model_fields}) for item in found[:limit]
+        ],
+        next=found[limit]["step"] if len(found) > limit else None,
+    )
+
+
+def _tags(header: str) -> list[str]:
+    return [part.strip().removeprefix("W/") for part in header.split(",")]
+
+
+def _parent(body: RevisionIn, if_match: str | None) -> int:
+    """The parent an edit names, in its body or as If-Match; both must agree."""
+    if if_match is None:
+        if body.parent is None:
+            problem = "name the revision this was made against, here or as If-Match @ $.parent"
+            raise InvalidRequestError([problem])
+        return body.parent
+    tag = re.fullmatch(r'"(0|[1-9][0-9]{0,17})"', if_match.strip())
+    if tag is None:
+        problem = f'If-Match must be one ETag of the schedule, like "3", found {if_match} @ $.parent'
+        raise InvalidRequestError([problem])
+    parent = int(tag[1])
+    if body.parent not in (None, parent):
+        raise InvalidRequestError([f"If-Match says {parent}, the body says {body.parent} @ $.parent"])
+    return parent

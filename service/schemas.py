@@ -1,0 +1,312 @@
+"""The bodies of the REST API, by direction: `...In` is what clients send, `...Out` what they get.
+
+What comes in is strict: unknown keys, numbers in quotes and values out of range are refused, all at once,
+each with its place. Mixtures and phases pass through as they are: mixer reads them and names their faults.
+Steps are 0-based; counts are samples; ranges are half-open.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+
+__all__ = [
+    "AnswerOut",
+    "BatchOut",
+    "CorpusIn",
+    "CorpusOut",
+    "ForecastOut",
+    "PreviewOut",
+    "ProblemOut",
+    "ProgressIn",
+    "ReadsOut",
+    "ReportOut",
+    "ReportsOut",
+    "RevisionIn",
+    "RevisionOut",
+    "RevisionsOut",
+    "RunIn",
+    "RunOut",
+    "RunsOut",
+    "ScheduleIn",
+    "ScheduleOut",
+    "StepWeightsOut",
+    "WeightsOut",
+]
+
+MAX_INT = 2**63 - 1
+Step = Annotated[int, Field(ge=0, le=10**12)]
+Count = Annotated[int, Field(ge=0, le=MAX_INT)]
+Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
+Prose = Annotated[str, Field(min_length=1, max_length=10_000)]
+
+
+class _In(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class _Out(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class CorpusIn(_In):
+    """A corpus of a run: how many samples each of its shards holds, in shard order."""
+
+    shard_sizes: list[Annotated[int, Field(ge=1, le=2**40)]] = Field(min_length=1)
+    max_epochs: Annotated[int, Field(ge=1, le=10**9)] | None = Field(
+        default=None, description="no limit when absent"
+    )
+    then: Name = Field(
+        default="refuse", description='at the cap: "refuse", or the corpus that gets the share'
+    )
+    fingerprint: Annotated[str, Field(max_length=200)] | None = None
+
+
+class ScheduleIn(_In):
+    """Phases from step 0 to the end of the run, in the form of the YAML."""
+
+    phases: list[dict[str, JsonValue]] = Field(min_length=1, max_length=10_000)
+
+
+class RunIn(_In):
+    """A run: everything that decides which sample stands where."""
+
+    name: Name
+    data_seed: Annotated[int, Field(ge=0, le=MAX_INT)]
+    global_batch_size: Annotated[int, Field(ge=1, le=2**20)]
+    seq_len: Annotated[int, Field(ge=1, le=2**24)]
+    num_steps: Annotated[int, Field(ge=1, le=10**12)]
+    shuffle_window: Annotated[int, Field(ge=1, le=2**20)] = 16
+    corpora: dict[Name, CorpusIn] = Field(min_length=1, max_length=256)
+    schedule: ScheduleIn
+
+
+class RevisionIn(_In):
+    """An edit: from `effective_step` on, `mixture` (reached over `ramp`), or the phases of `schedule`."""
+
+    parent: Annotated[int, Field(ge=0, le=MAX_INT)] | None = Field(
+        default=None, description="the revision this was made against; or If-Match"
+    )
+    effective_step: Step
+    mixture: dict[str, JsonValue] | None = None
+    ramp: dict[str, JsonValue] | None = None
+    schedule: ScheduleIn | None = None
+    reason: Prose
+    author: Name
+
+    @model_validator(mode="after")
+    def _one_change(self) -> "RevisionIn":
+        if (self.mixture is None) == (self.schedule is None):
+            raise ValueError("give either mixture or schedule")
+        if self.ramp is not None and self.mixture is None:
+            raise ValueError("ramp goes with mixture; in a schedule each phase has its own")
+        return self
+
+    def change(self) -> dict[str, Any]:
+        """What changes, without who, why, when and where."""
+        return self.model_dump(include={"mixture", "ramp", "schedule"}, exclude_none=True)
+
+
+class ProgressIn(_In):
+    """The trainer's report, and its wish to freeze the schedule of every step below `freeze_through`."""
+
+    step: Step = Field(description="steps finished, which is the next step to train")
+    freeze_through: Step
+    known_revision: Count = Field(description="the newest revision of the trainer's ledger")
+    decided_through: Step | None = Field(
+        default=None,
+        description="the first step the trainer has not handed out under known_revision; default: step",
+    )
+    superseded: list[Count] | None = Field(
+        default=None,
+        max_length=10_000,
+        description="the revisions that the trainer's ledger holds as superseded; with it, a ledger that "
+        "follows what was superseded here is refused",
+    )
+    metrics: dict[Name, float | None] = Field(default={}, max_length=1000)
+    counts: dict[Name, Count] = Field(default={}, max_length=256, description="samples read of each corpus")
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "ProgressIn":
+        if self.decided_through is not None and self.decided_through < self.step:
+            raise ValueError("decided_through must be at least step: what is finished was handed out")
+        return self
+
+
+class CorpusOut(_Out):
+    num_shards: int
+    num_samples: int
+    max_epochs: int | None
+    then: str
+    fingerprint: str | None
+
+
+class RunOut(_Out):
+    id: str
+    name: str
+    created: str
+    data_seed: int
+    global_batch_size: int
+    seq_len: int
+    num_steps: int
+    shuffle_window: int
+    order_version: int
+    corpora: dict[str, CorpusOut]
+    revision: int = Field(description="the newest revision in force; 0 is the schedule the run was made with")
+    frontier: int = Field(description="the first step whose schedule may still change")
+    step: int | None = Field(description="the highest step reported; null before the first report")
+
+
+class RunSummaryOut(_Out):
+    id: str
+    name: str
+    created: str
+    num_steps: int
+    revision: int
+    frontier: int
+    step: int | None
+
+
+class RunsOut(_Out):
+    runs: list[RunSummaryOut]
+    next: int | None = Field(description="`after` of the next page; null on the last")
+
+
+class ScheduleOut(_Out):
+    """The schedule in force. Its phases are canonical: starts in steps, exact decimal weights."""
+
+    run: str
+    revision: int
+    num_steps: int
+    global_batch_size: int
+    seq_len: int
+    phases: list[dict[str, Any]]
+
+
+class StepWeightsOut(_Out):
+    revision: int
+    step: int
+    frozen: bool
+    weights: dict[str, float]
+
+
+class WeightsOut(_Out):
+    """Weights at `steps`, spread evenly over [start, end) with both ends; one list a corpus."""
+
+    revision: int
+    start: int
+    end: int
+    frontier: int
+    switchpoints: list[int] = Field(description="those inside the range")
+    steps: list[int]
+    weights: dict[str, list[float]]
+
+
+class RevisionBaseOut(_Out):
+    """A revision as mixer's `Revision.from_dict` reads it."""
+
+    number: int
+    parent: int
+    effective_step: int
+    schedule: dict[str, Any] = Field(description="its phases, from the effective step on, in canonical form")
+    author: str
+    reason: str
+    time: str
+    superseded: str | None = Field(description="why it never came into force; null while in force")
+
+
+class RevisionOut(RevisionBaseOut):
+    superseded_time: str | None
+
+
+class RevisionsOut(_Out):
+    """The history, superseded ones too, by number. `current` is the newest in force."""
+
+    current: int
+    revisions: list[RevisionOut]
+    next: int | None
+
+
+class ForecastOut(_Out):
+    """Arithmetic, not measurement: what will have been read of each corpus in all steps below `step`."""
+
+    revision: int
+    step: int
+    corpora: dict[str, dict[str, Any]]
+
+
+class PreviewOut(_Out):
+    """What an edit would do; nothing was stored."""
+
+    dry_run: Literal[True] = True
+    parent: int
+    effective_step: int
+    step: int
+    phases: list[dict[str, Any]] = Field(description="the schedule as it would be")
+    before: dict[str, dict[str, Any]]
+    after: dict[str, dict[str, Any]]
+
+
+class BatchOut(_Out):
+    """Slots [start, end) of a step, one entry a slot in each list."""
+
+    revision: int
+    step: int
+    frozen: bool
+    start: int
+    end: int
+    corpus: list[str]
+    ordinal: list[int]
+    epoch: list[int]
+    sample_id: list[int]
+    next: int | None
+
+
+class ReadOut(_Out):
+    step: int
+    slot: int
+
+
+class ReadsOut(_Out):
+    """Where in steps [start, end) a sample is read. `end` may be lower than asked: go on from `next`."""
+
+    revision: int
+    corpus: str
+    sample_id: int
+    start: int
+    end: int
+    reads: list[ReadOut]
+    next: int | None
+
+
+class AnswerOut(_Out):
+    """What the trainer gets: the frontier, what it lacks, and what is not in force of what it may lack."""
+
+    frontier: int
+    revision: int = Field(description="the newest in force")
+    revisions: list[RevisionBaseOut] = Field(description="all above known_revision, by number")
+    superseded: list[int] = Field(description="the numbers of all that are not in force")
+
+
+class ReportOut(_Out):
+    step: int
+    time: str
+    known_revision: int
+    decided_through: int
+    frontier: int
+    metrics: dict[str, float | None]
+    counts: dict[str, int]
+
+
+class ReportsOut(_Out):
+    reports: list[ReportOut]
+    next: int | None = Field(description="`start` of the next page; null on the last")
+
+
+class ProblemOut(BaseModel):
+    """RFC 9457. Fields beyond these depend on `type`: `earliest_step`, `current_revision`, `problems`."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str

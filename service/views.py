@@ -1,0 +1,198 @@
+"""What a run looks like from outside: pure functions from a `State` to the bodies of answers.
+
+They raise `NotInRunError` for what the run does not have, `InvalidRequestError` for ranges without sense.
+"""
+
+from dataclasses import asdict
+from typing import Any
+
+from mixer import Plan
+from service.errors import InvalidRequestError, NotInRunError
+from service.runs import State
+from service.schemas import (
+    BatchOut,
+    CorpusOut,
+    ForecastOut,
+    PreviewOut,
+    ReadOut,
+    ReadsOut,
+    RevisionIn,
+    RunOut,
+    ScheduleOut,
+    StepWeightsOut,
+    WeightsOut,
+)
+
+__all__ = ["batch", "forecast", "preview", "reads", "run", "schedule", "spread", "step_weights", "weights"]
+
+MAX_WORK = 10**7  # slots permuted for one answer
+
+
+def run(state: State) -> RunOut:
+    """A run without the sizes of its shards, of which there may be a million."""
+    definition, row = state.definition, state.row
+    corpora = {
+        name: CorpusOut(
+            num_shards=len(corpus["shard_sizes"]),
+            num_samples=sum(corpus["shard_sizes"]),
+            **{key: corpus[key] for key in ("max_epochs", "then", "fingerprint")},
+        )
+        for name, corpus in definition["corpora"].items()
+    }
+    head = ("id", "name", "created", "order_version", "revision", "frontier", "step")
+    kept = ("data_seed", "global_batch_size", "seq_len", "num_steps", "shuffle_window")
+    return RunOut(
+        corpora=corpora,
+        **{name: getattr(row, name) for name in head},
+        **{name: definition[name] for name in kept},
+    )
+
+
+def schedule(state: State) -> ScheduleOut:
+    """The schedule in force, in canonical form."""
+    kept = ("num_steps", "global_batch_size", "seq_len")
+    return ScheduleOut(
+        run=state.row.id,
+        revision=state.row.revision,
+        phases=state.ledger.schedule.to_dict()["phases"],
+        **{name: state.definition[name] for name in kept},
+    )
+
+
+def step_weights(state: State, step: int) -> StepWeightsOut:
+    """The weights of one step."""
+    _check_step(state, step)
+    return StepWeightsOut(
+        revision=state.row.revision,
+        step=step,
+        frozen=step < state.row.frontier,
+        weights=state.plan.weights(step),
+    )
+
+
+def weights(state: State, start: int | None, end: int | None, points: int) -> WeightsOut:
+    """The weights of at most `points` steps spread over [start, end), by default the whole run."""
+    start, end = _range(state, start, end)
+    steps = spread(start, end, points)
+    mixtures = [state.plan.weights(step) for step in steps]
+    names = sorted({name for mixture in mixtures for name in mixture})
+    return WeightsOut(
+        revision=state.row.revision,
+        start=start,
+        end=end,
+        frontier=state.row.frontier,
+        switchpoints=[point for point in state.plan.schedule.switchpoints if start <= point < end],
+        steps=steps,
+        weights={name: [mixture.get(name, 0.0) for mixture in mixtures] for name in names},
+    )
+
+
+def spread(start: int, end: int, points: int) -> list[int]:
+    """At most `points` (2 or more) steps of [start, end), evenly spread, both ends among them."""
+    last = end - 1 - start
+    if last < points:
+        return list(range(start, end))
+    return [start + index * last // (points - 1) for index in range(points)]
+
+
+def forecast(state: State, step: int | None) -> ForecastOut:
+    """The forecast for all steps below `step`, by default the whole run."""
+    num_steps = state.row.num_steps
+    if step is not None and step > num_steps:
+        raise InvalidRequestError([f"the run ends at step {num_steps}, found {step} @ $.step"])
+    step = num_steps if step is None else step
+    return ForecastOut(revision=state.row.revision, step=step, corpora=_forecast(state.plan, step))
+
+
+def preview(state: State, plan: Plan, edit: RevisionIn, *, parent: int) -> PreviewOut:
+    """The forecast of the whole run as it stands, and with the edit that makes `plan` of it."""
+    step = state.row.num_steps
+    return PreviewOut(
+        parent=parent,
+        effective_step=edit.effective_step,
+        step=step,
+        phases=plan.schedule.to_dict()["phases"],
+        before=_forecast(state.plan, step),
+        after=_forecast(plan, step),
+    )
+
+
+def batch(state: State, step: int, start: int, limit: int) -> BatchOut:
+    """Slots [start, start + limit) of a step."""
+    _check_step(state, step)
+    size = state.definition["global_batch_size"]
+    if start >= size:
+        raise NotInRunError(f"a step has slots 0 to {size - 1}, not {start}")
+    end, found = min(size, start + limit), state.plan.batch(step)
+    return BatchOut(
+        revision=state.row.revision,
+        step=step,
+        frozen=step < state.row.frontier,
+        start=start,
+        end=end,
+        corpus=[state.plan.names[index] for index in found.corpus[start:end].tolist()],
+        ordinal=found.ordinal[start:end].tolist(),
+        epoch=found.epoch[start:end].tolist(),
+        sample_id=found.sample_id[start:end].tolist(),
+        next=end if end < size else None,
+    )
+
+
+def reads(
+    state: State, corpus: str, sample_id: int, *, start: int | None, end: int | None, limit: int
+) -> ReadsOut:
+    """Where in [start, end) a sample is read: about `limit` places, then `next` says where to go on."""
+    start, asked = _range(state, start, end)
+    num_samples = _num_samples(state, corpus)
+    if sample_id >= num_samples:
+        raise NotInRunError(f"{corpus} has samples 0 to {num_samples - 1}, not {sample_id}")
+    # Finding the slot of a read costs one permutation of a step's slots, so large steps give shorter answers.
+    limit = min(limit, max(1, MAX_WORK // state.definition["global_batch_size"]))
+    end = _last_step(state, corpus, start, asked, num_draws=limit * num_samples)
+    found = state.plan.steps_of(corpus, sample_id, start, end)
+    return ReadsOut(
+        revision=state.row.revision,
+        corpus=corpus,
+        sample_id=sample_id,
+        start=start,
+        end=end,
+        reads=[ReadOut(step=int(step), slot=int(slot)) for step, slot in found],
+        next=end if end < asked else None,
+    )
+
+
+def _forecast(plan: Plan, step: int) -> dict[str, dict[str, Any]]:
+    return {name: asdict(item) for name, item in plan.forecast(step).items()}
+
+
+def _check_step(state: State, step: int) -> None:
+    if step >= state.row.num_steps:
+        raise NotInRunError(f"the run has steps 0 to {state.row.num_steps - 1}, not {step}")
+
+
+def _range(state: State, start: int | None, end: int | None) -> tuple[int, int]:
+    num_steps = state.row.num_steps
+    start, end = start or 0, num_steps if end is None else end
+    if not start < end <= num_steps:
+        problem = f"start must be below end, end at most {num_steps}; found {start} and {end} @ $.end"
+        raise InvalidRequestError([problem])
+    return start, end
+
+
+def _num_samples(state: State, corpus: str) -> int:
+    corpora = state.definition["corpora"]
+    if corpus not in corpora:
+        raise NotInRunError(f"the run has no corpus {corpus!r}; it has {', '.join(sorted(corpora))}")
+    return sum(corpora[corpus]["shard_sizes"])
+
+
+def _last_step(state: State, corpus: str, start: int, end: int, *, num_draws: int) -> int:
+    """The highest step in (start, end] before which corpus has at most `num_draws` draws since `start`."""
+    most = state.plan.drawn_before(start)[corpus] + num_draws
+    if state.plan.drawn_before(end)[corpus] <= most:
+        return end
+    low, high = start + 1, end
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if state.plan.drawn_before(middle)[corpus] <= most else (low, middle)
+    return low

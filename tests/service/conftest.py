@@ -1,0 +1,93 @@
+"""A server over real HTTP, and runs on it."""
+
+import itertools
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from typing import Any
+
+import httpx
+import pytest
+
+from service.settings import Settings
+from tests.service.processes import serve_in_thread
+
+Json = dict[str, Any]
+_numbers = itertools.count()
+
+RUN: Json = {
+    "name": "run",
+    "data_seed": 17,
+    "global_batch_size": 16,
+    "seq_len": 32,
+    "num_steps": 1000,
+    "corpora": {
+        "c4": {"shard_sizes": [500] * 40},
+        "code": {"shard_sizes": [400] * 10},
+        "math": {"shard_sizes": [300] * 5},
+    },
+    "schedule": {
+        "phases": [
+            {"start": "0ba", "mixture": {"c4": 1.0}},
+            {
+                "start": "600ba",
+                "mixture": {"c4": 0.8, "code": 0.2},
+                "ramp": {"shape": "linear", "length": "50ba"},
+            },
+        ]
+    },
+}
+
+
+def run_body(**changes: Any) -> Json:
+    """A run of 1,000 steps of 16 samples that switches to code at step 600, under a name of its own."""
+    return {**deepcopy(RUN), "name": f"run-{next(_numbers)}", **changes}
+
+
+def edit_body(parent: int | None = 0, effective_step: int = 500, **changes: Any) -> Json:
+    """An edit: half code from step 500 on."""
+    body = {
+        "parent": parent,
+        "effective_step": effective_step,
+        "mixture": {"c4": 0.5, "code": 0.5},
+        "reason": "more code",
+        "author": "ada",
+        **changes,
+    }
+    return {key: value for key, value in body.items() if value is not None}
+
+
+def report_body(step: int, freeze_through: int, known_revision: int = 0, **changes: Any) -> Json:
+    """A report of the trainer."""
+    return {"step": step, "freeze_through": freeze_through, "known_revision": known_revision, **changes}
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a server that all tests share; each makes runs of its own."""
+    with serve_in_thread(Settings(database=tmp_path_factory.mktemp("service") / "runs.db")) as url:
+        yield url
+
+
+@pytest.fixture
+def api(server: str) -> Iterator[httpx.Client]:
+    """A client of the shared server."""
+    with httpx.Client(base_url=server, timeout=30) as client:
+        yield client
+
+
+@pytest.fixture
+def make_run(api: httpx.Client) -> Callable[..., str]:
+    """Makes a run and gives the path of it: make_run(num_steps=10) → /v1/runs/..."""
+
+    def make(**changes: Any) -> str:
+        answer = api.post("/v1/runs", json=run_body(**changes))
+        assert answer.status_code == 201, answer.text
+        return f"/v1/runs/{answer.json()['id']}"
+
+    return make
+
+
+@pytest.fixture
+def run(make_run: Callable[..., str]) -> str:
+    """The path of a fresh run."""
+    return make_run()

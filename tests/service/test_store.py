@@ -1,0 +1,172 @@
+"""service.store: one file, one writer, on disk once committed."""
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+
+from service.errors import DatabaseFileError, UnknownRunError
+from service.store import Store
+from service.tables import metadata
+
+
+def run_row(name: str = "a", **changes: Any) -> dict[str, Any]:
+    return {
+        "id": name,
+        "name": name,
+        "created": "2026-01-01T00:00:00+00:00",
+        "definition": {"corpora": {}},
+        "order_version": 1,
+        "num_steps": 100,
+        "frontier": 0,
+        "step": None,
+        **changes,
+    }
+
+
+def revision_row(number: int, **changes: Any) -> dict[str, Any]:
+    texts = {"author": "ada", "reason": "why", "time": "now"}
+    return {
+        "number": number,
+        "parent": number - 1,
+        "effective_step": 10 * number,
+        "schedule": {},
+        **texts,
+        **changes,
+    }
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    store = Store(tmp_path / "a.db")
+    yield store
+    store.close()
+
+
+def test_migrations_make_the_tables(store: Store) -> None:
+    with store._engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+
+
+def test_the_file_is_wal_and_synced(store: Store) -> None:
+    with store._engine.connect() as connection:
+        assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+        assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2  # FULL
+        assert connection.exec_driver_sql("PRAGMA foreign_keys").scalar() == 1
+
+
+def test_opens_again_with_what_it_held(store: Store) -> None:
+    with store.write() as tx:
+        tx.add_run(run_row())
+    again = Store(store.path)
+    with again.read() as tx:
+        assert tx.run("a").name == "a"
+    again.close()
+
+
+def test_an_error_rolls_everything_back(store: Store) -> None:
+    def fail_half_way() -> None:
+        with store.write() as tx:
+            tx.add_run(run_row())
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail_half_way()
+    with store.read() as tx, pytest.raises(UnknownRunError):
+        tx.run("a")
+
+
+def test_frontier_and_step_never_go_back(store: Store) -> None:
+    with store.write() as tx:
+        tx.add_run(run_row())
+        key = tx.run("a").key
+        seen = []
+        for frontier, step in ((10, 5), (7, 9), (20, 3)):
+            tx.advance(key, frontier=frontier, step=step)
+            seen.append((tx.run("a").frontier, tx.run("a").step))
+    assert seen == [(10, 5), (10, 9), (20, 9)]
+
+
+def test_revision_in_force_and_numbers_given(store: Store) -> None:
+    with store.write() as tx:
+        tx.add_run(run_row())
+        key = tx.run("a").key
+        assert (tx.run("a").revision, tx.run("a").newest) == (0, 0)
+        for number in (1, 2, 3):
+            tx.add_revision(key, revision_row(number))
+        tx.supersede(key, {2: "passed", 3: "made after 2"}, time="later")
+        assert (tx.run("a").revision, tx.run("a").newest) == (1, 3)
+        assert [row["number"] for row in tx.revisions(key)] == [1, 2, 3]
+        assert [row["superseded"] for row in tx.revisions(key)] == [None, "passed", "made after 2"]
+        assert tx.totals() == {"runs": 1, "revisions": 3, "superseded": 2}
+
+
+def test_a_reader_sees_one_moment(store: Store) -> None:
+    with store.write() as tx:
+        tx.add_run(run_row())
+    with store.read() as reader:
+        key = reader.run("a").key
+        with store.write() as writer:
+            writer.add_revision(key, revision_row(1))
+        assert reader.run("a").revision == 0
+    with store.read() as reader:
+        assert reader.run("a").revision == 1
+
+
+def test_writers_of_two_stores_take_turns(store: Store) -> None:
+    """Two processes on one file: what a writer reads still holds when it writes."""
+    with store.write() as tx:
+        tx.add_run(run_row())
+    other = Store(store.path)
+    rounds = 50
+
+    def count(own: Store) -> None:
+        for _ in range(rounds):
+            with own.write() as tx:
+                row = tx.run("a")
+                tx.advance(row.key, frontier=row.frontier + 1, step=0)
+
+    threads = [threading.Thread(target=count, args=[own]) for own in (store, other)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    with store.read() as tx:
+        assert tx.run("a").frontier == 2 * rounds
+    other.close()
+
+
+def test_cannot_open(tmp_path: Path) -> None:
+    with pytest.raises(DatabaseFileError, match="does not exist"):
+        Store(tmp_path / "absent" / "a.db")
+    (tmp_path / "text.db").write_text("this is no database, but it is long enough to be looked at" * 20)
+    with pytest.raises(DatabaseFileError, match="not a database"):
+        Store(tmp_path / "text.db")
+    with pytest.raises(DatabaseFileError):
+        Store(tmp_path)
+
+
+def test_migrates_a_file_that_another_process_is_writing(tmp_path: Path) -> None:
+    """Opening waits for the writer instead of failing."""
+    path = tmp_path / "a.db"
+    Store(path).close()
+    writer = sqlite3.connect(path, isolation_level=None)
+    writer.execute("BEGIN IMMEDIATE")
+    opened = threading.Event()
+
+    def open_it() -> None:
+        Store(path).close()
+        opened.set()
+
+    thread = threading.Thread(target=open_it)
+    thread.start()
+    assert not opened.wait(0.3)
+    writer.execute("COMMIT")
+    assert opened.wait(20)
+    thread.join()
+    writer.close()
