@@ -18,7 +18,6 @@ from mixer.keys import derive_key, random_words
 from mixer.permutation import mix, permute, unpermute
 
 _I64 = NDArray[np.int64]
-_U64 = NDArray[np.uint64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +30,7 @@ class EpochOrder:
     key: int
 
     def window_key(self, window: int) -> int:
-        return int(mix(np.array([(self.key + window) & 0xFFFFFFFFFFFFFFFF], np.uint64))[0])
+        return mix(self.key + window & 0xFFFFFFFFFFFFFFFF)
 
 
 class Run(NamedTuple):
@@ -49,7 +48,9 @@ class Run(NamedTuple):
 class CorpusOrder:
     """The order in which the samples of one corpus are read, for ever. `shard_sizes` [num_shards] in samples."""
 
-    def __init__(self, name: str, shard_sizes: Sequence[int] | _I64, *, data_seed: int, shuffle_window: int) -> None:
+    def __init__(
+        self, name: str, shard_sizes: Sequence[int] | _I64, *, data_seed: int, shuffle_window: int
+    ) -> None:
         self.name = name
         self.sizes = np.asarray(shard_sizes, dtype=np.int64)
         self.starts = np.concatenate([[0], np.cumsum(self.sizes)])
@@ -83,8 +84,9 @@ class CorpusOrder:
         window = bisect_right(order.window_ends, position)
         start = order.window_ends[window - 1] if window else 0
         size = order.window_ends[window] - start
-        columns = (np.array([x], np.uint64) for x in (position - start, size, order.window_key(window)))
-        return epoch * self.num_samples + start + int(unpermute(*columns)[0])
+        key = np.array([order.window_key(window)], np.uint64)
+        offset = unpermute(np.array([position - start]), np.array([size]), key)
+        return epoch * self.num_samples + start + int(offset[0])
 
     def sample_ids(self, run: Run, positions: _I64) -> _I64:
         """The samples at `positions` of the run's epoch, all within its window."""
@@ -108,11 +110,12 @@ class CorpusOrder:
 def permuted_positions(runs: list[Run]) -> _I64:
     """Positions in their epochs of all ordinals of `runs`, in order; one vectorised permutation for all of them."""
     lengths = [run.length for run in runs]
-    columns = np.array(
-        [(run.window_size, run.window_key, run.window_start, run.offset) for run in runs], dtype=np.uint64
-    ).reshape(-1, 4)
-    sizes, keys, starts, offsets = np.repeat(columns, lengths, axis=0).T
-    firsts = np.repeat(np.cumsum([0, *lengths[:-1]]), lengths).astype(np.uint64)
-    within = np.arange(len(firsts), dtype=np.uint64) - firsts + offsets
-    positions: _I64 = (permute(within, np.ascontiguousarray(sizes), np.ascontiguousarray(keys)) + starts).astype(np.int64)
-    return positions
+    columns = np.array([(run.window_size, run.window_start, run.offset) for run in runs], np.int64).reshape(
+        -1, 3
+    )
+    columns[:, 2] -= np.cumsum(
+        [0, *lengths[:-1]]
+    )  # so that offset + place in the batch = place in the window
+    sizes, starts, offsets = np.repeat(columns.T, lengths, axis=1)
+    keys = np.repeat(np.array([run.window_key for run in runs], np.uint64), lengths)
+    return permute(offsets + np.arange(len(offsets)), sizes, keys) + starts

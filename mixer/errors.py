@@ -1,17 +1,17 @@
 """The errors of `mixer`, drawn as a tree. All are picklable, carry their facts as attributes, and say what to do.
 
-    MixerError
-    ├── ScheduleError            .problems: one line each, "message @ $.phases[1].mixture.c4"
-    │   └── UnknownCorpusError   .names: the names nobody knows
-    ├── RepetitionError          .corpus .step: a corpus would be read more often than its cap allows
-    ├── StepError                .step: outside of the run
-    ├── LedgerError
-    │   ├── StaleParentError     .parent .current: the edit was made against an old revision
-    │   └── FrozenStepError      .step .earliest: the edit would change steps already handed out
-    ├── FrontierError            .step .frontier: a step was asked for whose schedule may still change
-    ├── CorpusError              .path: a corpus on disk cannot be read
-    │   └── ShardError           .path: one of its shards is missing, truncated or corrupt
-    └── StateError               .problems: a checkpoint does not belong to this run
+MixerError
+├── ScheduleError            .problems: one line each, "message @ $.phases[1].mixture.c4"
+│   └── UnknownCorpusError   .names: the names nobody knows
+├── RepetitionError          .corpus .step: a corpus would be read more often than its cap allows
+├── StepError                .step: outside of the run
+├── LedgerError
+│   ├── StaleParentError     .parent .current: the edit was made against an old revision
+│   └── FrozenStepError      .step .earliest: the edit would change steps already handed out
+├── FrontierError            .step .frontier: a step was asked for whose schedule may still change
+├── CorpusError              .path: a corpus on disk cannot be read
+│   └── ShardError           .path: one of its shards is missing, truncated or corrupt
+└── StateError               .problems: a checkpoint does not belong to this run
 """
 
 from typing import Any, Self

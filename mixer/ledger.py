@@ -64,7 +64,15 @@ class Ledger:
         return replace(self.base, phases=tuple(phases))
 
     def propose(
-        self, change: Mapping[str, Any], *, parent: int, effective_step: int, frontier: int, author: str, reason: str, time: str
+        self,
+        change: Mapping[str, Any],
+        *,
+        parent: int,
+        effective_step: int,
+        frontier: int,
+        author: str,
+        reason: str,
+        time: str,
     ) -> "Ledger":
         """This ledger with one more revision.
 
@@ -85,8 +93,16 @@ class Ledger:
                 earliest=frontier,
             )
         if effective_step >= self.base.num_steps:
-            raise ScheduleError.of([f"effective step {effective_step} is past the run's {self.base.num_steps} steps @ $.effective_step"])
-        phases = self._phases(_as_schedule(change, effective_step), effective_step, place="$.schedule" if "schedule" in change else "$")
+            raise ScheduleError.of(
+                [
+                    f"effective step {effective_step} is past the run's {self.base.num_steps} steps @ $.effective_step"
+                ]
+            )
+        phases = self._phases(
+            _as_schedule(change, effective_step),
+            effective_step,
+            place="$.schedule" if "schedule" in change else "$",
+        )
         revision = Revision(
             number=self.number + 1,
             parent=parent,
@@ -107,13 +123,17 @@ class Ledger:
         merged = list(self.revisions)
         for revision in sorted(revisions, key=lambda revision: revision.number):
             if revision.number > len(merged) + 1:
-                raise LedgerError(f"revision {revision.number} follows {len(merged)}: {len(merged) + 1} is missing")
+                raise LedgerError(
+                    f"revision {revision.number} follows {len(merged)}: {len(merged) + 1} is missing"
+                )
             if revision.number == len(merged) + 1:
                 merged.append(revision)
             elif replace(merged[revision.number - 1], superseded=revision.superseded) == revision:
                 merged[revision.number - 1] = revision
             else:
-                raise LedgerError(f"revision {revision.number} differs from the one this run knows under that number")
+                raise LedgerError(
+                    f"revision {revision.number} differs from the one this run knows under that number"
+                )
         return replace(self, revisions=tuple(merged))
 
     def supersede(self, numbers: Iterable[int], reason: str) -> "Ledger":
@@ -121,7 +141,10 @@ class Ledger:
         marked = set(numbers)
         return replace(
             self,
-            revisions=tuple(replace(r, superseded=reason) if r.number in marked and r.superseded is None else r for r in self.revisions),
+            revisions=tuple(
+                replace(r, superseded=reason) if r.number in marked and r.superseded is None else r
+                for r in self.revisions
+            ),
         )
 
     def since(self, number: int) -> tuple[Revision, ...]:
@@ -144,7 +167,9 @@ class Ledger:
         base = Schedule.from_dict(obj["schedule"], **sizes)
         return cls(base=base, revisions=tuple(Revision.from_dict(revision) for revision in obj["revisions"]))
 
-    def _phases(self, schedule: Mapping[str, Any], effective_step: int, place: str = "$") -> tuple[Phase, ...]:
+    def _phases(
+        self, schedule: Mapping[str, Any], effective_step: int, place: str = "$"
+    ) -> tuple[Phase, ...]:
         return parse_phases(schedule, self.base, first_step=effective_step, place=place)
 
 
@@ -155,4 +180,6 @@ def _as_schedule(change: Mapping[str, Any], effective_step: int) -> Mapping[str,
         return schedule
     if "mixture" in change and change.keys() <= {"mixture", "ramp"}:
         return {"phases": [{"start": effective_step, **change}]}
-    raise ScheduleError.of([f"a change is a 'mixture' with an optional 'ramp', or a 'schedule', found {sorted(change)} @ $"])
+    raise ScheduleError.of(
+        [f"a change is a 'mixture' with an optional 'ramp', or a 'schedule', found {sorted(change)} @ $"]
+    )

@@ -1,67 +1,116 @@
 """Permutations of [0, size) without a table: an alternating Feistel network with cycle walking, vectorised.
 
-Every element may have a size and a key of its own, so one call serves all corpora of a batch. The network works on the
-smallest power of two that holds `size`; a value that lands outside goes round again (Black and Rogaway, CT-RSA 2002),
-less than twice on average. The round function is the 64-bit finaliser of SplitMix (Steele et al., OOPSLA 2014).
-`unpermute` is the exact inverse.
+Every element may have a size and a key of its own, so one call serves all corpora of a batch. A value is written as
+high · 2^b + low with 2^b near the root of the size; in turn, a keyed hash of the low part is added to the high part
+(modulo the number of high parts) and one of the high part is XORed into the low part. The domain is the size rounded up to
+a multiple of 2^b, so few values land outside; those go round again (Black and Rogaway, CT-RSA 2002). The round function
+is a 32-bit finaliser with low bias (two multiplications, three shifts). `unpermute` is the exact inverse.
 """
+
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-NUM_ROUNDS = 8  # each mixes one half into the other
+MAX_SIZE = 2**62
+NUM_ROUNDS = 6
 
+_I64 = NDArray[np.int64]
+_U32 = NDArray[np.uint32]
 _U64 = NDArray[np.uint64]
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-_MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
-_MIX_2 = np.uint64(0x94D049BB133111EB)
-_ONE = np.uint64(1)
+
+_ROUND_KEYS = [np.uint32((index + 1) * 0x9E3779B9 & 0xFFFFFFFF) for index in range(NUM_ROUNDS)]
+_32 = np.uint64(32)
 
 
-def permute(values: _U64, sizes: _U64, keys: _U64) -> _U64:
-    """Where each of `values` [n] goes in the permutation of [0, size) that its key [n] names; values < sizes ≤ 2^62."""
-    return _walk(values, sizes, keys, range(NUM_ROUNDS))
+class _Domain(NamedTuple):
+    """Per element [n]: bits and mask of the low part, number of high parts, and the two halves of the key."""
+
+    low_bits: _U64
+    low_mask: _U32
+    num_high: _U64
+    key_low: _U32
+    key_high: _U32
 
 
-def unpermute(values: _U64, sizes: _U64, keys: _U64) -> _U64:
+def permute(values: _I64, sizes: _I64, keys: _U64) -> _I64:
+    """Where each of `values` [n] goes in the permutation of [0, size) that its key [n] names.
+
+    0 ≤ value < size ≤ `MAX_SIZE`, element by element.
+    """
+    return _walk(values, sizes, keys, _forward)
+
+
+def unpermute(values: _I64, sizes: _I64, keys: _U64) -> _I64:
     """The inverse of `permute`."""
-    return _walk(values, sizes, keys, range(NUM_ROUNDS - 1, -1, -1))
+    return _walk(values, sizes, keys, _backward)
 
 
-def mix(values: _U64) -> _U64:
-    """SplitMix64's finaliser: a bijection of 64-bit words in which every input bit moves every output bit."""
-    z = (values ^ (values >> np.uint64(30))) * _MIX_1
-    z = (z ^ (z >> np.uint64(27))) * _MIX_2
-    return z ^ (z >> np.uint64(31))
+def mix(word: int) -> int:
+    """SplitMix64's finaliser (Steele et al., OOPSLA 2014): a bijection of 64-bit words that spreads every bit."""
+    mask = 0xFFFFFFFFFFFFFFFF
+    word = (word ^ (word >> 30)) * 0xBF58476D1CE4E5B9 & mask
+    word = (word ^ (word >> 27)) * 0x94D049BB133111EB & mask
+    return word ^ (word >> 31)
 
 
-def _walk(values: _U64, sizes: _U64, keys: _U64, rounds: range) -> _U64:
-    low_bits, low_mask, high_mask = _halves(sizes)
-    result = _feistel(values, low_bits, low_mask, high_mask, keys, rounds)
-    outside = np.flatnonzero(result >= sizes)
+def _walk(values: _I64, sizes: _I64, keys: _U64, network: Callable[[_U64, _Domain], _U64]) -> _I64:
+    domain = _domain(sizes, keys)
+    limits = sizes.astype(np.uint64)
+    result = network(values.astype(np.uint64), domain)
+    outside = np.flatnonzero(result >= limits)
     while outside.size:
-        again = _feistel(
-            result[outside], low_bits[outside], low_mask[outside], high_mask[outside], keys[outside], rounds
-        )
+        again = network(result[outside], _Domain(*(column[outside] for column in domain)))
         result[outside] = again
-        outside = outside[again >= sizes[outside]]
-    return result
+        outside = outside[again >= limits[outside]]
+    return result.astype(np.int64)
 
 
-def _halves(sizes: _U64) -> tuple[_U64, _U64, _U64]:
-    """Bits of the low half, and the masks of the low and the high half, of the smallest 2^bits ≥ size (bits ≥ 2)."""
-    # frexp is exact below 2^53 and rounds up by at most one bit above: a domain that is too large only walks more
-    bits = np.maximum(np.frexp((sizes - _ONE).astype(np.float64))[1], 2).astype(np.uint64)
-    low_bits = bits >> _ONE
-    return low_bits, (_ONE << low_bits) - _ONE, (_ONE << (bits - low_bits)) - _ONE
+def _domain(sizes: _I64, keys: _U64) -> _Domain:
+    # frexp gives the bits of size - 1; above 2^53 it may give one more, which is a domain all the same
+    low_bits = np.frexp((sizes - 1).astype(np.float64))[1].astype(np.int64) >> 1
+    return _Domain(
+        low_bits=low_bits.astype(np.uint64),
+        low_mask=((1 << low_bits) - 1).astype(np.uint32),
+        num_high=(-(-sizes >> low_bits)).astype(np.uint64),
+        key_low=keys.astype(np.uint32),
+        key_high=(keys >> _32).astype(np.uint32),
+    )
 
 
-def _feistel(values: _U64, low_bits: _U64, low_mask: _U64, high_mask: _U64, keys: _U64, rounds: range) -> _U64:
-    low, high = values & low_mask, values >> low_bits
-    for index in rounds:
-        round_key = keys + np.uint64((index + 1) * int(_GOLDEN) & 0xFFFFFFFFFFFFFFFF)
+def _forward(values: _U64, domain: _Domain) -> _U64:
+    high, low = values >> domain.low_bits, values.astype(np.uint32) & domain.low_mask
+    for index, round_key in enumerate(_ROUND_KEYS):
         if index % 2 == 0:
-            high ^= mix(low + round_key) & high_mask
+            high = high + _below(low, round_key, domain)
+            high -= domain.num_high * (high >= domain.num_high)
         else:
-            low ^= mix(high + round_key) & low_mask
-    return (high << low_bits) | low
+            low ^= _hash(high.astype(np.uint32) + domain.key_high, round_key) & domain.low_mask
+    return high << domain.low_bits | low
+
+
+def _backward(values: _U64, domain: _Domain) -> _U64:
+    high, low = values >> domain.low_bits, values.astype(np.uint32) & domain.low_mask
+    for index, round_key in reversed(list(enumerate(_ROUND_KEYS))):
+        if index % 2 == 0:
+            high = high + domain.num_high - _below(low, round_key, domain)
+            high -= domain.num_high * (high >= domain.num_high)
+        else:
+            low ^= _hash(high.astype(np.uint32) + domain.key_high, round_key) & domain.low_mask
+    return high << domain.low_bits | low
+
+
+def _below(low: _U32, round_key: np.uint32, domain: _Domain) -> _U64:
+    """A hash of the low part, in [0, num_high)."""
+    return _hash(low + domain.key_low, round_key).astype(np.uint64) * domain.num_high >> _32
+
+
+def _hash(words: _U32, round_key: np.uint32) -> _U32:
+    words = words ^ round_key
+    words ^= words >> np.uint32(16)
+    words *= np.uint32(0x7FEB352D)
+    words ^= words >> np.uint32(15)
+    words *= np.uint32(0x846CA68B)
+    words ^= words >> np.uint32(16)
+    return words

@@ -104,12 +104,16 @@ class Plan:
         self.names = tuple(sorted(corpora))
         self.corpora = {name: _as_corpus(name, corpora[name]) for name in self.names}
         self._orders = [
-            CorpusOrder(name, self.corpora[name].shard_sizes, data_seed=data_seed, shuffle_window=shuffle_window)
+            CorpusOrder(
+                name, self.corpora[name].shard_sizes, data_seed=data_seed, shuffle_window=shuffle_window
+            )
             for name in self.names
         ]
         for order in self._orders:
             if order.num_samples == 0 and order.name in schedule.names:
-                raise CorpusError(f"corpus '{order.name}' has no samples: leave it out of the schedule", path=order.name)
+                raise CorpusError(
+                    f"corpus '{order.name}' has no samples: leave it out of the schedule", path=order.name
+                )
         self._slots_key = derive_key(data_seed, "slots")
         self._batch_size = schedule.global_batch_size
         self._segments = self._build()
@@ -119,7 +123,9 @@ class Plan:
         """The mixture of `step` in force, repetition caps applied; sums to 1."""
         weights = self._segment(step).stretch.weights
         scheduled = self.schedule.weights_ppb(step)
-        return {n: weights.get(i, 0) / UNIT for i, n in enumerate(self.names) if n in scheduled or i in weights}
+        return {
+            n: weights.get(i, 0) / UNIT for i, n in enumerate(self.names) if n in scheduled or i in weights
+        }
 
     def counts(self, step: int) -> dict[str, int]:
         """Samples of each corpus in `step`; corpora of which there are none are left out."""
@@ -142,10 +148,16 @@ class Plan:
         epoch[by_corpus], sample_id[by_corpus] = self._locate(corpus[by_corpus], ordinal[by_corpus])
         slots = self._draw_in_slot(step)
         return Batch(
-            step=step, corpus=corpus[slots], ordinal=ordinal[slots], epoch=epoch[slots], sample_id=sample_id[slots]
+            step=step,
+            corpus=corpus[slots],
+            ordinal=ordinal[slots],
+            epoch=epoch[slots],
+            sample_id=sample_id[slots],
         )
 
-    def steps_of(self, corpus: str, sample_id: int, start: int = 0, end: int | None = None) -> list[tuple[int, int]]:
+    def steps_of(
+        self, corpus: str, sample_id: int, start: int = 0, end: int | None = None
+    ) -> list[tuple[int, int]]:
         """Every (step, slot) in steps [start, end) that reads this sample, in order."""
         end = self.schedule.num_steps if end is None else end
         for step in (start, end):
@@ -153,7 +165,9 @@ class Plan:
         index = self._index(corpus)
         order = self._orders[index]
         if not 0 <= sample_id < order.num_samples:
-            raise CorpusError(f"corpus '{corpus}' has samples 0 to {order.num_samples - 1}, not {sample_id}", path=corpus)
+            raise CorpusError(
+                f"corpus '{corpus}' has samples 0 to {order.num_samples - 1}, not {sample_id}", path=corpus
+            )
         first, last = self._drawn(start)[index], self._drawn(end)[index]
         found = []
         for epoch in range(first // order.num_samples, -(-last // order.num_samples)):
@@ -246,7 +260,9 @@ class Plan:
             cap = self.corpora[self.names[index]].max_epochs
             allowed = None if cap is None else cap * self._orders[index].num_samples - segment.drawn[index]
             if allowed is not None and total[index] > allowed:
-                over.append((segment.start + segment.stretch.draw_of(index, allowed) // self._batch_size, index))
+                over.append(
+                    (segment.start + segment.stretch.draw_of(index, allowed) // self._batch_size, index)
+                )
         if not over:
             return None
         step, index = min(over)
@@ -281,7 +297,9 @@ class Plan:
         try:
             return self.names.index(corpus)
         except ValueError:
-            raise CorpusError(f"unknown corpus '{corpus}', known are {', '.join(self.names)}", path=corpus) from None
+            raise CorpusError(
+                f"unknown corpus '{corpus}', known are {', '.join(self.names)}", path=corpus
+            ) from None
 
     def _locate(self, corpus: _I64, ordinal: _I64) -> tuple[_I64, _I64]:
         """Epochs and sample ids of draws that are sorted by corpus, the ordinals of each consecutive."""
@@ -297,7 +315,9 @@ class Plan:
         positions = permuted_positions(runs)
         sample_id, start = np.empty_like(ordinal), 0
         for order, run in zip(orders, runs, strict=True):
-            sample_id[start : start + run.length] = order.sample_ids(run, positions[start : start + run.length])
+            sample_id[start : start + run.length] = order.sample_ids(
+                run, positions[start : start + run.length]
+            )
             start += run.length
         return np.repeat([run.epoch for run in runs], [run.length for run in runs]), sample_id
 
@@ -312,7 +332,9 @@ class Plan:
             middle = (low + high) // 2
             low, high = (middle, high) if self._segments[middle].drawn[index] <= ordinal else (low, middle)
         segment = self._segments[low]
-        return segment.start * self._batch_size + segment.stretch.draw_of(index, ordinal - segment.drawn[index])
+        return segment.start * self._batch_size + segment.stretch.draw_of(
+            index, ordinal - segment.drawn[index]
+        )
 
     def _slot_of(self, index: int, ordinal: int) -> tuple[int, int]:
         step, draw = divmod(self._draw_of(index, ordinal), self._batch_size)
@@ -323,7 +345,11 @@ def _as_corpus(name: str, value: Sequence[int] | _I64 | Corpus) -> Corpus:
     corpus = value if isinstance(value, Corpus) else Corpus(shard_sizes=value)
     sizes = np.asarray(corpus.shard_sizes)
     if sizes.ndim != 1 or sizes.size == 0 or sizes.dtype.kind not in "iu" or (sizes < 0).any():
-        raise CorpusError(f"corpus '{name}': shard sizes are a non-empty list of whole numbers of samples", path=name)
+        raise CorpusError(
+            f"corpus '{name}': shard sizes are a non-empty list of whole numbers of samples", path=name
+        )
     if corpus.max_epochs is not None and corpus.max_epochs < 1:
-        raise ScheduleError.of([f"max_epochs must be at least 1, found {corpus.max_epochs} @ $.corpora.{name}.max_epochs"])
+        raise ScheduleError.of(
+            [f"max_epochs must be at least 1, found {corpus.max_epochs} @ $.corpora.{name}.max_epochs"]
+        )
     return corpus

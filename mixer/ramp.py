@@ -53,5 +53,9 @@ def _half_cosine(numerator: int, denominator: int) -> int:
     while term:
         cosine += term
         order += 2
-        term = -((term * square >> _BITS) // ((order - 1) * order)) if term > 0 else (-term * square >> _BITS) // ((order - 1) * order)
+        term = (
+            -((term * square >> _BITS) // ((order - 1) * order))
+            if term > 0
+            else (-term * square >> _BITS) // ((order - 1) * order)
+        )
     return (((1 << _BITS) - cosine) * UNIT + (1 << _BITS)) >> (_BITS + 1)

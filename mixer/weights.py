@@ -81,7 +81,9 @@ def _weight(name: Any, value: Any, place: str, problems: list[str]) -> Fraction 
         return None
     if isinstance(value, Mapping):
         if set(value) != {"weight", "parts"}:
-            problems.append(f"a group has exactly the keys 'weight' and 'parts', found {sorted(map(str, value))} @ {place}")
+            problems.append(
+                f"a group has exactly the keys 'weight' and 'parts', found {sorted(map(str, value))} @ {place}"
+            )
             return None
         value, place = value["weight"], f"{place}.weight"
     if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):

@@ -1,0 +1,84 @@
+"""Planned samples as a torch dataset: a map from addresses to rows, and a sampler that asks for the planned ones.
+
+    dataset = PlannedDataset(RowReader(corpora), reading)
+    loader = DataLoader(dataset, batch_size=global_batch_size // num_ranks, sampler=PlannedSampler(dataset, ...),
+                        collate_fn=collate, num_workers=2)
+
+The sampler runs in each rank's main process and turns steps into addresses; workers know nothing of schedules, only rows.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import Dataset, DistributedSampler
+
+from mixer.reader import RowReader
+from mixer.reading import Reading, rank_batch_size
+
+
+class PlannedDataset(Dataset[NDArray[Any]]):
+    """Rows by address. `__getitems__` reads a whole batch at once: [n, seq_len], in the shards' own dtype.
+
+    Composer saves `state_dict` with every checkpoint and hands it to `load_state_dict`, so a resumed run replays nothing.
+    """
+
+    def __init__(self, rows: RowReader, reading: Reading) -> None:
+        self.rows = rows
+        self.reading: Reading | None = reading
+
+    def __getitem__(self, address: int) -> NDArray[Any]:
+        row: NDArray[Any] = self.rows.read([address])[0]
+        return row
+
+    def __getitems__(self, addresses: Sequence[int]) -> NDArray[Any]:
+        return self.rows.read(addresses)
+
+    def __len__(self) -> int:
+        """Samples of the whole run (not of the corpora: they may be read many times, or never)."""
+        return self._reading.plan.schedule.num_samples
+
+    def state_dict(self, num_samples: int, from_beginning: bool) -> dict[str, Any]:
+        """The state after `num_samples` of the run, over all ranks; Composer always counts from the beginning of the run."""
+        global_batch_size = self._reading.plan.schedule.global_batch_size
+        start = 0 if from_beginning else self._reading.next_step
+        return self._reading.state(start + num_samples // global_batch_size)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from `state`; see `Reading.restore` for what is refused."""
+        self._reading.restore(state)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"rows": self.rows, "reading": None}  # workers read rows; only the main process decides which
+
+    @property
+    def _reading(self) -> Reading:
+        assert self.reading is not None, "only the main process knows the plan"
+        return self.reading
+
+
+class PlannedSampler(DistributedSampler[Any]):
+    """Addresses of the slots that belong to `rank`, step after step from the reading's next step to the end of the run."""
+
+    def __init__(self, dataset: PlannedDataset, *, rank: int = 0, num_ranks: int = 1) -> None:
+        super().__init__(dataset, num_replicas=num_ranks, rank=rank, shuffle=False)
+        self._planned = dataset
+        self._size = rank_batch_size(dataset._reading.plan.schedule.global_batch_size, num_ranks)
+        self.steps_handed_out = 0
+
+    def __iter__(self) -> Iterator[int]:
+        reading = self._planned._reading
+        for step in range(reading.next_step, reading.plan.schedule.num_steps):
+            addresses = reading.addresses(step, self.rank, self.num_replicas).tolist()
+            self.steps_handed_out = step + 1
+            yield from addresses
+
+    def __len__(self) -> int:
+        """Samples of this rank in the whole run."""
+        return self._planned._reading.plan.schedule.num_steps * self._size
+
+
+def collate(rows: NDArray[Any]) -> torch.Tensor:
+    """The rows as a tensor [n, seq_len] of the same dtype, without copying."""
+    return torch.from_numpy(rows)
