@@ -1,0 +1,173 @@
+"""What a run is made of: the keys of its YAML file, their types, defaults and meaning, as frozen objects.
+
+Nothing that decides the order of samples has a default that is derived when the run starts. Lengths of time are
+Composer's notation: "6000ba" (steps, or a plain integer), "12.6e9tok" (tokens), "0.1dur" (share of the run).
+`loading.load` makes a `Config` from a file. Imports neither torch nor composer.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+
+from mixer import Schedule
+from mixer.duration import parse_steps
+
+PRESETS: Mapping[str, Mapping[str, int]] = {
+    "tiny": {"n_layers": 2, "d_model": 64, "n_heads": 4},
+    "pythia-70m": {"n_layers": 6, "d_model": 512, "n_heads": 8},
+    "pythia-160m": {"n_layers": 12, "d_model": 768, "n_heads": 12},
+    "pythia-410m": {"n_layers": 24, "d_model": 1024, "n_heads": 16},
+    "pythia-1b": {"n_layers": 16, "d_model": 2048, "n_heads": 8},
+}
+PREFETCH_FACTOR = 2  # batches in work for each loader worker
+PYTHIA_VOCAB_SIZE = 50_304  # 50,277 ids of the GPT-NeoX tokenizer, padded to a multiple of 128
+
+Share = Annotated[float, Field(ge=0, lt=1)]
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Duration = int | str
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class ModelConfig(_Section):
+    """A GPT-NeoX: a preset by `name`, any of whose sizes can be replaced. Also written as just the name."""
+
+    name: Literal["tiny", "pythia-70m", "pythia-160m", "pythia-410m", "pythia-1b"]
+    n_layers: PositiveInt
+    d_model: PositiveInt
+    n_heads: PositiveInt
+    d_ff: PositiveInt
+    vocab_size: Annotated[int, Field(gt=0, multiple_of=128)] = PYTHIA_VOCAB_SIZE
+
+    @property
+    def num_parameters(self) -> int:
+        """Parameters of the model, by arithmetic: two embeddings, the layers and the last norm."""
+        attention = 4 * self.d_model**2 + 4 * self.d_model
+        feed_forward = 2 * self.d_model * self.d_ff + self.d_ff + self.d_model
+        layer = attention + feed_forward + 4 * self.d_model
+        return 2 * self.vocab_size * self.d_model + self.n_layers * layer + 2 * self.d_model
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_from_preset(cls, data: Any) -> Any:
+        given = {"name": data} if isinstance(data, str) else data
+        if not isinstance(given, Mapping):
+            return given
+        filled = {**PRESETS.get(str(given.get("name")), PRESETS["tiny"]), **given}
+        if isinstance(filled["d_model"], int):
+            filled.setdefault("d_ff", 4 * filled["d_model"])
+        return filled
+
+
+class OptimizerConfig(_Section):
+    """AdamW; `clip_norm` is the largest global norm of the gradient."""
+
+    betas: tuple[Share, Share] = (0.9, 0.95)
+    eps: PositiveFloat = 1e-8
+    weight_decay: Annotated[float, Field(ge=0)] = 0.1
+    clip_norm: PositiveFloat = 1.0
+
+
+class LearningRateConfig(_Section):
+    """Linear warm-up to `peak`, cosine to `floor` at the end of the whole run."""
+
+    peak: PositiveFloat
+    floor: Annotated[float, Field(ge=0)] = 1e-6
+    warmup: Duration = "0.1dur"
+    kind: Literal["cosine"] = "cosine"
+
+
+class CorpusConfig(_Section):
+    """Where a corpus lies: `local` (a folder of MDS shards, also the cache of `remote`) and its held-out split."""
+
+    local: Path
+    remote: str | None = None
+    holdout: Path | None = None
+    max_epochs: PositiveInt | None = None
+    then: str = "refuse"
+
+    @property
+    def holdout_folder(self) -> Path:
+        """The held-out split: as given, or `holdout` beside `local`."""
+        return self.holdout or self.local.parent / "holdout"
+
+
+class EvalConfig(_Section):
+    """Held-out loss of every corpus: every `interval`, at each switchpoint and at the end."""
+
+    interval: Duration = "1000ba"
+    num_samples: PositiveInt = 512
+
+
+class ServiceConfig(_Section):
+    """The live schedule. `lead`: how many steps beyond the current one are frozen at each synchronisation."""
+
+    url: str
+    run_id: str | None = None
+    sync_interval: PositiveInt = 10
+    lead: PositiveInt = 50
+    timeout: PositiveFloat = 5.0
+    token: str | None = Field(default=None, repr=False)
+
+
+class Config(_Section):
+    """One run. Counts are in samples or steps unless the name says otherwise."""
+
+    run_name: Annotated[str, Field(pattern=r"^[\w][\w.-]*$")]
+    data_seed: Annotated[int, Field(ge=0)]
+    seed: Annotated[int, Field(ge=0)] = 17
+    max_duration: Duration
+    global_batch_size: PositiveInt
+    device_train_microbatch_size: PositiveInt | None = None
+    seq_len: Annotated[int, Field(ge=2)]
+    tokenizer: str | None = None
+    model: ModelConfig
+    optimizer: OptimizerConfig = OptimizerConfig()
+    lr_schedule: LearningRateConfig
+    precision: Literal["fp32", "amp_bf16"] = "fp32"
+    device: Literal["auto", "cpu", "gpu"] = "auto"
+    corpora: Annotated[dict[str, CorpusConfig], Field(min_length=1)]
+    shuffle_window: PositiveInt = 16
+    num_workers: Annotated[int, Field(ge=0)] = 2
+    schedule: dict[str, Any]
+    eval: EvalConfig | None = None
+    service: ServiceConfig | None = None
+    save_folder: Path | None = None
+    save_interval: Duration = "1000ba"
+    save_num_checkpoints_to_keep: Annotated[int, Field(ge=-1)] = -1
+    load_path: Path | None = None
+    autoresume: bool = False
+    metrics_file: Path | None = None
+    log_interval: PositiveInt = 10
+
+    @property
+    def tokens_per_step(self) -> int:
+        """Tokens of one optimizer step over all ranks."""
+        return self.global_batch_size * self.seq_len
+
+    @property
+    def num_steps(self) -> int:
+        """Optimizer steps of the whole run; raises ValueError when `max_duration` is no length."""
+        return parse_steps(self.max_duration, tokens_per_step=self.tokens_per_step)
+
+    def steps(self, duration: Duration) -> int:
+        """A duration of this configuration in steps; raises ValueError when it is none."""
+        return parse_steps(duration, tokens_per_step=self.tokens_per_step, num_steps=self.num_steps)
+
+    @property
+    def num_batches_ahead(self) -> int:
+        """Batches that the loader's workers are asked for before the step that is being trained has ended."""
+        return self.num_workers * PREFETCH_FACTOR
+
+    def base_schedule(self) -> Schedule:
+        """The schedule as written in the file; raises ScheduleError (not after `load`, which has checked it)."""
+        return Schedule.from_dict(
+            self.schedule,
+            num_steps=self.num_steps,
+            global_batch_size=self.global_batch_size,
+            seq_len=self.seq_len,
+        )

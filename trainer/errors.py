@@ -1,0 +1,43 @@
+"""What can go wrong in a run, as one tree.
+
+    TrainerError            one line for the user; `exit_code` is what the program ends with
+    ├── ConfigError         the YAML, an override or the data it points to is wrong (exit code 2)
+    ├── ResumeError         a checkpoint that does not belong to this run (exit code 2)
+    ├── ServiceError        the service refuses this run (exit code 2); a service that is away is no error
+    └── CheckpointError     a checkpoint could not be written (exit code 1)
+
+All can be pickled, and all carry what they are about as attributes.
+"""
+
+from collections.abc import Sequence
+
+
+class TrainerError(Exception):
+    """A problem that its message explains completely; no traceback is shown for it."""
+
+    exit_code = 2
+
+
+class ConfigError(TrainerError):
+    """Everything that is wrong with a configuration, at once: `problems` is a list of "message @ $.place"."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = list(problems)
+        super().__init__(self.problems)
+
+    def __str__(self) -> str:
+        return "\n".join(self.problems)
+
+
+class ResumeError(TrainerError):
+    """The checkpoint was made from other data, another seed, another order of samples or another past."""
+
+
+class ServiceError(TrainerError):
+    """The service answered and refused: a wrong token, or another run of the same name."""
+
+
+class CheckpointError(TrainerError):
+    """Writing a checkpoint failed: disk full, no permission. The checkpoints written before are untouched."""
+
+    exit_code = 1

@@ -1,0 +1,204 @@
+"""A YAML file and `key=value` overrides -> a `Config`, or every problem at once.
+
+Guarantees: unknown and duplicate keys are errors, nothing is dropped or renormalised; `load` either returns a
+`Config` that is consistent in itself or raises `ConfigError` with one line "message @ $.place.in.the[0].file" for
+each problem. It reads nothing but that one file and imports neither torch nor composer, so it answers at once.
+"""
+
+import difflib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from mixer import Schedule, ScheduleError
+from mixer.duration import parse_steps
+from trainer.config import Config
+from trainer.errors import ConfigError
+
+
+def load(path: Path, overrides: Sequence[str] = ()) -> Config:
+    """Read `path`, apply `overrides` such as "corpora.c4.local=/data/c4", check everything; raises ConfigError."""
+    raw = _read_yaml(path)
+    for override in overrides:
+        _apply(raw, override)
+    try:
+        config = Config.model_validate(raw)
+    except ValidationError as error:
+        problems = [_describe(dict(item)) for item in error.errors()]
+        raise ConfigError([*problems, *_mixture_problems(raw), *_schedule_problems(raw)]) from None
+    if problems := [*_mixture_problems(raw), *_schedule_problems(raw), *_consistency_problems(config)]:
+        raise ConfigError(problems)
+    return config
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML in which the second of two equal keys is an error; YAML itself keeps it and forgets the first."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                line = key_node.start_mark.line + 1
+                raise ConfigError([f"the key {key!r} stands twice in one section, again in line {line} @ $"])
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        data = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)
+    except OSError as error:
+        raise ConfigError([f"the configuration {path} cannot be read: {error.strerror}"]) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError([f"{path} is not YAML: {' '.join(str(error).split())}"]) from None
+    if not isinstance(data, dict):
+        raise ConfigError([f"{path} must hold a mapping of keys, found {type(data).__name__} @ $"])
+    return data
+
+
+def _apply(raw: dict[str, Any], override: str) -> None:
+    """Set one dotted key; list places as `[1]` or `.1`; the value is YAML. Missing sections are made."""
+    key, equals, value = override.partition("=")
+    if not equals or not key:
+        raise ConfigError([f"the override {override!r} must be key=value, as in global_batch_size=64"])
+    *parents, last = [part for part in re.split(r"[.\[\]]", key) if part]
+    try:
+        node: Any = raw
+        for part in parents:
+            if part == "model" and isinstance(node.get(part), str):
+                node[part] = {"name": node[part]}  # the short form, given by its name alone
+            node = node[int(part)] if isinstance(node, list) else node.setdefault(part, {})
+        node[int(last) if isinstance(node, list) else last] = yaml.load(value, _UniqueKeys)
+    except (IndexError, ValueError, TypeError, AttributeError):
+        raise ConfigError(
+            [f"the override {override!r} names no place in the configuration @ $.{key}"]
+        ) from None
+    except yaml.YAMLError:
+        raise ConfigError([f"the value of the override {override!r} is not YAML @ $.{key}"]) from None
+
+
+def _describe(error: Mapping[str, Any]) -> str:
+    """One pydantic error as "message @ $.place", with what was found."""
+    place = _place(error["loc"])
+    if error["type"] == "extra_forbidden":
+        return (
+            f"unknown key {error['loc'][-1]!r}{_did_you_mean(error['loc'][-1], _all_keys(Config))} @ {place}"
+        )
+    if error["type"] == "missing":
+        return f"this key is missing @ {place}"
+    message = error["msg"][0].lower() + error["msg"][1:]
+    return f"{message}, found {error['input']!r} @ {place}"
+
+
+def _place(location: Sequence[str | int]) -> str:
+    return "$" + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
+
+
+def _did_you_mean(name: object, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(str(name), known, n=1)
+    return f", did you mean {close[0]!r}?" if close else ""
+
+
+def _all_keys(model: type[BaseModel]) -> list[str]:
+    """Every key that a configuration can hold, of all its sections."""
+    keys = []
+    for name, field in model.model_fields.items():
+        keys.append(name)
+        for part in (field.annotation, *get_args(field.annotation)):
+            if isinstance(part, type) and issubclass(part, BaseModel):
+                keys += _all_keys(part)
+    return keys
+
+
+def _mixture_problems(raw: Mapping[str, Any]) -> list[str]:
+    """Names in mixtures, and in `then`, that are no corpus of this configuration."""
+    corpora, schedule = raw.get("corpora"), raw.get("schedule")
+    if not isinstance(corpora, dict) or not corpora or not isinstance(schedule, dict):
+        return []
+    named = list(_names_in(schedule.get("phases"), "$.schedule.phases"))
+    for name, corpus in corpora.items():
+        if isinstance(corpus, dict) and corpus.get("then", "refuse") != "refuse":
+            named.append((corpus["then"], f"$.corpora.{name}.then"))
+    known = sorted(map(str, corpora))
+    hint = f"; the corpora are {', '.join(known)}"
+    return [
+        f"unknown corpus {name!r}{_did_you_mean(name, known) or hint} @ {place}"
+        for name, place in named
+        if name not in corpora
+    ]
+
+
+def _names_in(phases: Any, place: str) -> Iterator[tuple[str, str]]:
+    """(corpus name, its place) for every mixture of a list of phases, groups included; malformed parts are skipped."""
+    for index, phase in enumerate(phases if isinstance(phases, list) else []):
+        if isinstance(phase, dict):
+            yield from _names_in_mixture(phase.get("mixture"), f"{place}[{index}].mixture")
+
+
+def _names_in_mixture(mixture: Any, place: str) -> Iterator[tuple[str, str]]:
+    for name, weight in mixture.items() if isinstance(mixture, dict) else ():
+        if isinstance(weight, dict):
+            yield from _names_in_mixture(weight.get("parts"), f"{place}.{name}.parts")
+        else:
+            yield name, f"{place}.{name}"
+
+
+def _schedule_problems(raw: Mapping[str, Any]) -> list[str]:
+    """What mixer finds wrong with the schedule; nothing where the run's length is itself wrong (reported elsewhere)."""
+    batch, seq_len, schedule = (raw.get(key) for key in ("global_batch_size", "seq_len", "schedule"))
+    if not (isinstance(batch, int) and isinstance(seq_len, int) and batch > 0 and seq_len > 0):
+        return []
+    try:
+        num_steps = parse_steps(raw.get("max_duration"), tokens_per_step=batch * seq_len)
+    except ValueError:
+        return []
+    try:
+        Schedule.from_dict(
+            schedule, num_steps=num_steps, global_batch_size=batch, seq_len=seq_len, place="$.schedule"
+        )
+    except ScheduleError as error:
+        return error.problems
+    return []
+
+
+def _consistency_problems(config: Config) -> list[str]:
+    """What single keys cannot know: lengths of time, and numbers that must fit each other."""
+    problems = _length_problems(config)
+    if config.model.d_model % config.model.n_heads:
+        problems.append(
+            f"must divide d_model ({config.model.d_model}), found {config.model.n_heads} @ $.model.n_heads"
+        )
+    if config.autoresume and config.save_folder is None:
+        problems.append("autoresume looks for checkpoints in save_folder, which is not given @ $.autoresume")
+    if config.service:
+        least = config.service.sync_interval + config.num_batches_ahead
+        if config.service.lead < least:
+            problems.append(
+                f"must be at least {least}, which is sync_interval + the batches that the {config.num_workers} workers "
+                f"fetch ahead ({config.num_batches_ahead}), found {config.service.lead} @ $.service.lead"
+            )
+    return problems
+
+
+def _length_problems(config: Config) -> list[str]:
+    """Lengths of time that are none, or less than a step; of `max_duration` first, since others refer to it."""
+    lengths = {"max_duration": config.max_duration}
+    try:
+        config.num_steps  # noqa: B018  (a property that raises)
+        lengths |= {"save_interval": config.save_interval, "lr_schedule.warmup": config.lr_schedule.warmup}
+        lengths |= {"eval.interval": config.eval.interval} if config.eval else {}
+    except ValueError:
+        pass
+    problems = []
+    for key, length in lengths.items():
+        try:
+            if config.steps(length) < 1:
+                problems.append(f"must be at least one step, found {length!r} @ $.{key}")
+        except ValueError as error:
+            problems.append(f"{error} @ $.{key}")
+    return problems
