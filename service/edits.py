@@ -34,9 +34,7 @@ def base_schedule(definition: Mapping[str, Any]) -> Schedule:
 def make_plan(definition: Mapping[str, Any], schedule: Schedule) -> Plan:
     """The plan of a run under `schedule`; `RepetitionError` where a corpus would exceed its cap."""
     kept = ("shard_sizes", "max_epochs", "then")
-    corpora = {
-        name: Corpus(**{key: corpus[key] for key in kept}) for name, corpus in definition["corpora"].items()
-    }
+    corpora = {name: Corpus(**{key: corpus[key] for key in kept}) for name, corpus in definition["corpora"].items()}
     seed, window = definition["data_seed"], definition["shuffle_window"]
     return Plan(schedule, corpora=corpora, data_seed=seed, shuffle_window=window)
 
@@ -72,9 +70,7 @@ def propose(
     return replace(longer, revisions=(*longer.revisions[:-1], newest))
 
 
-def passed_over(
-    revisions: Sequence[Revision], *, known_revision: int, decided_through: int
-) -> dict[int, str]:
+def passed_over(revisions: Sequence[Revision], *, known_revision: int, decided_through: int) -> dict[int, str]:
     """The revisions that a trainer's report takes out of force: number → reason.
 
     revisions: a ledger's, by number. The trainer has handed out every step below `decided_through` under

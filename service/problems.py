@@ -138,9 +138,7 @@ TABLE: Sequence[tuple[type[Exception], Answer]] = (
     ),
     (
         IdempotencyMismatchError,
-        Answer(
-            status=422, name="idempotency-key-reused", title="The Idempotency-Key was used for another body"
-        ),
+        Answer(status=422, name="idempotency-key-reused", title="The Idempotency-Key was used for another body"),
     ),
     (BodyTooLargeError, Answer(status=413, name="body-too-large", title="The body is too large")),
     (
@@ -185,9 +183,7 @@ def problem_response(path: str, error: Exception) -> JSONResponse:
     answer = next((answer for kind, answer in TABLE if isinstance(error, kind)), UNEXPECTED)
     if answer.status >= 500:
         logger.error("%s: %s", path, error, exc_info=error)
-    return _response(
-        path, answer, answer.detail if answer.detail is not None else str(error), answer.fields(error)
-    )
+    return _response(path, answer, answer.detail if answer.detail is not None else str(error), answer.fields(error))
 
 
 def place(location: Iterable[str | int]) -> str:
@@ -210,8 +206,7 @@ def install(app: FastAPI) -> None:
 async def _invalid(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     problems = [
-        {"in": item["loc"][0], "place": place(item["loc"][1:]), "message": item["msg"]}
-        for item in error.errors()
+        {"in": item["loc"][0], "place": place(item["loc"][1:]), "message": item["msg"]} for item in error.errors()
     ]
     answer = Answer(status=422, name="invalid-request", title="The request is malformed")
     detail = "; ".join(f"{item['message']} @ {item['place']} of the {item['in']}" for item in problems)
@@ -223,9 +218,7 @@ async def _http(request: Request, error: Exception) -> JSONResponse:
     if isinstance(error.__cause__, ServiceError):  # raised while the body was read, wrapped by FastAPI
         return problem_response(request.url.path, error.__cause__)
     title = HTTPStatus(error.status_code).phrase
-    answer = Answer(
-        status=error.status_code, name=title.lower().replace(" ", "-"), title=title, headers=error.headers
-    )
+    answer = Answer(status=error.status_code, name=title.lower().replace(" ", "-"), title=title, headers=error.headers)
     return _response(request.url.path, answer, str(error.detail), {})
 
 

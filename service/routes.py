@@ -70,8 +70,7 @@ def list_runs(runs: AllRuns, limits: Limits, after: Number = 0, limit: Limit = D
     rows = runs.rows(after=after, limit=limit + 1)
     return RunsOut(
         runs=[
-            RunSummaryOut(**{name: getattr(row, name) for name in RunSummaryOut.model_fields})
-            for row in rows[:limit]
+            RunSummaryOut(**{name: getattr(row, name) for name in RunSummaryOut.model_fields}) for row in rows[:limit]
         ],
         next=rows[limit - 1].key if len(rows) > limit else None,
     )
@@ -152,9 +151,11 @@ def get_reads(
     sample_id: Annotated[int, Path(ge=0, le=2**63 - 1)],
     start: Step = None,
     end: Step = None,
+    limit: Limit = DEFAULT_PAGE,
 ) -> ReadsOut:
     """The steps and slots of [start, end) that read a sample."""
-    return views.reads(state, corpus, sample_id, start=start, end=end, limit=limits.max_page)
+    limit = min(limit, limits.max_page)
+    return views.reads(state, corpus, sample_id, start=start, end=end, limit=limit)
 
 
 # -- the ledger
@@ -220,9 +221,7 @@ def list_progress(
     limit = min(limit, limits.max_page)
     found = runs.reports(run_id, start=start, limit=limit + 1)
     return ReportsOut(
-        reports=[
-            ReportOut(**{name: item[name] for name in ReportOut.model_fields}) for item in found[:limit]
-        ],
+        reports=[ReportOut(**{name: item[name] for name in ReportOut.model_fields}) for item in found[:limit]],
         next=found[limit]["step"] if len(found) > limit else None,
     )
 

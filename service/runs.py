@@ -154,9 +154,7 @@ class Runs:
             row = tx.run(run_id)
             state = self._state(tx, row)
             _check_report(state, report)
-            reasons = passed_over(
-                state.ledger.revisions, known_revision=report.known_revision, decided_through=decided
-            )
+            reasons = passed_over(state.ledger.revisions, known_revision=report.known_revision, decided_through=decided)
             now = _now()
             tx.supersede(row.key, reasons, time=now)
             frontier = max(row.frontier, min(row.num_steps, max(report.freeze_through, decided)))
@@ -164,9 +162,7 @@ class Runs:
             kept = {"time": now, "decided_through": decided, "frontier": frontier, "counts": report.counts}
             metrics = {name: _finite(value) for name, value in report.metrics.items()}
             known = report.known_revision
-            tx.put_progress(
-                row.key, {"step": report.step, "known_revision": known, "metrics": metrics, **kept}
-            )
+            tx.put_progress(row.key, {"step": report.step, "known_revision": known, "metrics": metrics, **kept})
             row = tx.run(run_id)
             history = tx.revisions(row.key)
         return {
@@ -202,9 +198,7 @@ def _at(row: RunRow, content: Content) -> State:
 
 def _revised(state: State, edit: RevisionIn, *, parent: int) -> Content:
     corpora = state.definition["corpora"]
-    ledger = propose(
-        state.ledger, edit, parent=parent, frontier=state.row.frontier, corpora=corpora, time=_now()
-    )
+    ledger = propose(state.ledger, edit, parent=parent, frontier=state.row.frontier, corpora=corpora, time=_now())
     plan = make_plan(state.definition, ledger.schedule)
     return Content(definition=state.definition, ledger=ledger, plan=plan)
 

@@ -52,12 +52,8 @@ class CorpusIn(_In):
     """A corpus of a run: how many samples each of its shards holds, in shard order."""
 
     shard_sizes: list[Annotated[int, Field(ge=1, le=2**40)]] = Field(min_length=1)
-    max_epochs: Annotated[int, Field(ge=1, le=10**9)] | None = Field(
-        default=None, description="no limit when absent"
-    )
-    then: Name = Field(
-        default="refuse", description='at the cap: "refuse", or the corpus that gets the share'
-    )
+    max_epochs: Annotated[int, Field(ge=1, le=10**9)] | None = Field(default=None, description="no limit when absent")
+    then: Name = Field(default="refuse", description='at the cap: "refuse", or the corpus that gets the share')
     fingerprint: Annotated[str, Field(max_length=200)] | None = None
 
 

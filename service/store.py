@@ -150,17 +150,13 @@ class Transaction:
     def progress(self, key: int, *, start: int = 0, limit: int | None = None) -> list[dict[str, Any]]:
         """Rows of reports from step `start` on, by step."""
         query = sa.select(progress).where(progress.c.run_key == key, progress.c.step >= start)
-        return [
-            {**row._mapping} for row in self._connection.execute(query.order_by(progress.c.step).limit(limit))
-        ]
+        return [{**row._mapping} for row in self._connection.execute(query.order_by(progress.c.step).limit(limit))]
 
     # -- answers of idempotent requests
 
     def answer(self, key: int, idempotency_key: str) -> dict[str, Any] | None:
         """The digest, number and answer kept under an Idempotency-Key, if any."""
-        query = sa.select(answers).where(
-            answers.c.run_key == key, answers.c.idempotency_key == idempotency_key
-        )
+        query = sa.select(answers).where(answers.c.run_key == key, answers.c.idempotency_key == idempotency_key)
         row = self._connection.execute(query).one_or_none()
         return None if row is None else {**row._mapping}
 

@@ -40,9 +40,7 @@ def parse_tokens(text: str) -> tuple[Token, ...]:
         scope, _, rest = line.strip().partition(":")
         name, _, secret = rest.partition(":")
         if scope not in SCOPES:
-            raise TokenFileError(
-                f"line {number}: the scope must be one of {', '.join(SCOPES)}: scope:name:token"
-            )
+            raise TokenFileError(f"line {number}: the scope must be one of {', '.join(SCOPES)}: scope:name:token")
         if not name:
             raise TokenFileError(f"line {number}: the name is missing: scope:name:token")
         if len(secret) < MIN_LENGTH or not TOKEN_FORM.fullmatch(secret):

@@ -76,9 +76,7 @@ def import_ledger(store: Store, lines: Sequence[str]) -> RunRow:
         raise LedgerFileError(0, f"the ledger is not sound: {error}") from error
     with store.write() as tx:
         if tx.has_run(head.id) or tx.run_named(head.definition.name) is not None:
-            raise LedgerFileError(
-                1, f"the database has a run {head.id} or one named {head.definition.name!r} already"
-            )
+            raise LedgerFileError(1, f"the database has a run {head.id} or one named {head.definition.name!r} already")
         kept = head.model_dump(include={"id", "created", "order_version", "frontier", "step"})
         tx.add_run(
             {
@@ -107,9 +105,7 @@ def _body(items: Sequence[Mapping[str, Any]]) -> tuple[list[RevisionOut], list[R
         else:
             raise LedgerFileError(number, "this is neither a revision nor progress")
     if items[-1] != {"end": {"revisions": len(revisions), "progress": len(reports)}}:
-        raise LedgerFileError(
-            len(items), "the file is not whole: it must end with the counts of what it holds"
-        )
+        raise LedgerFileError(len(items), "the file is not whole: it must end with the counts of what it holds")
     numbers = [revision.number for revision in revisions]
     if numbers != sorted(set(numbers)):
         raise LedgerFileError(0, "the numbers of the revisions must rise")

@@ -138,9 +138,7 @@ def batch(state: State, step: int, start: int, limit: int) -> BatchOut:
     )
 
 
-def reads(
-    state: State, corpus: str, sample_id: int, *, start: int | None, end: int | None, limit: int
-) -> ReadsOut:
+def reads(state: State, corpus: str, sample_id: int, *, start: int | None, end: int | None, limit: int) -> ReadsOut:
     """Where in [start, end) a sample is read: about `limit` places, then `next` says where to go on."""
     start, asked = _range(state, start, end)
     num_samples = _num_samples(state, corpus)

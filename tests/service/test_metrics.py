@@ -5,9 +5,7 @@ from service.metrics import RequestMetrics, render
 
 def test_render() -> None:
     text = render("a_total", "counter", "How many.", [({"x": 'q"\\\n'}, 3), ({}, 0.5)])
-    assert (
-        text == '# HELP a_total How many.\n# TYPE a_total counter\na_total{x="q\\"\\\\\\n"} 3\na_total 0.5\n'
-    )
+    assert text == '# HELP a_total How many.\n# TYPE a_total counter\na_total{x="q\\"\\\\\\n"} 3\na_total 0.5\n'
 
 
 def test_requests_are_counted_by_route() -> None:
