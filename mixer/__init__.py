@@ -3,6 +3,7 @@
 Standard library and NumPy only; reading shards is in `mixer.reader`, the torch dataset in `mixer.dataset` (not imported here).
 """
 
+from mixer.duration import parse_steps
 from mixer.errors import (
     CorpusError,
     FrontierError,
@@ -45,4 +46,5 @@ __all__ = [
     "StateError",
     "StepError",
     "UnknownCorpusError",
+    "parse_steps",
 ]

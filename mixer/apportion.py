@@ -80,21 +80,24 @@ class Stretch:
         _count(self.root, max(num_draws - len(self.head), 0), counts)
         return counts
 
-    def pick(self, start: int, num_draws: int) -> tuple[_I64, _I64]:
-        """Corpus and rank of draws [start, start + num_draws): two arrays [num_draws].
+    def pick(self, start: int, num_draws: int) -> list[tuple[int, int, _I64]]:
+        """Who stands at the draws [start, start + num_draws): per corpus that does, (corpus, rank, places).
 
-        The rank says the how-manieth draw of its corpus within this stretch it is, from 0.
+        `places` are the offsets from `start`, ascending; `rank` is the how-manieth draw of its corpus within this stretch
+        the first of them is, from 0, and the others follow one by one.
         """
-        corpus, rank = np.empty(num_draws, np.int64), np.empty(num_draws, np.int64)
         in_head = self.head[start : start + num_draws]
-        for index, c in enumerate(in_head):
-            corpus[index], rank[index] = c, self.head[: start + index].count(c)
-        places = np.arange(len(in_head), num_draws)
-        _pick(self.root, max(start - len(self.head), 0), places, corpus, rank)
-        if self.head:
-            counts = np.bincount(self.head, minlength=self.num_corpora)
-            rank[len(in_head) :] += counts[corpus[len(in_head) :]]
-        return corpus, rank
+        rest = np.arange(len(in_head), num_draws)
+        picked: list[tuple[int, int, _I64]] = []
+        _pick(self.root, max(start - len(self.head), 0), rest, picked)
+        if not self.head:
+            return picked
+        by_corpus = {corpus: (rank + self.head.count(corpus), places) for corpus, rank, places in picked}
+        for corpus in set(in_head):
+            places = np.array([place for place, c in enumerate(in_head) if c == corpus])
+            following = by_corpus[corpus][1] if corpus in by_corpus else rest[:0]
+            by_corpus[corpus] = (self.head[:start].count(corpus), np.concatenate([places, following]))
+        return [(corpus, rank, places) for corpus, (rank, places) in by_corpus.items()]
 
     def draw_of(self, corpus: int, rank: int) -> int:
         """The draw at which `corpus` (of non-zero weight) is drawn for the rank-th time, counted from 0."""
@@ -144,19 +147,18 @@ def _count(node: Node | int, num_draws: int, counts: list[int]) -> None:
     _count(node.right, num_draws - left, counts)
 
 
-def _pick(node: Node | int, start: int, places: _I64, corpus: _I64, rank: _I64) -> None:
+def _pick(node: Node | int, start: int, places: _I64, picked: list[tuple[int, int, _I64]]) -> None:
     """Distribute the draws [start, start + len(places)) of a node over the places where they stand in the batch."""
     if not places.size:
         return
     if isinstance(node, int):
-        corpus[places] = node
-        rank[places] = np.arange(start, start + places.size)
+        picked.append((node, start, places))
         return
     left_start, carry = divmod(node.share * start + node.phi, node.total)
     left_counts = (np.arange(places.size + 1) * node.share + carry) // node.total
     goes_left = left_counts[1:] > left_counts[:-1]
-    _pick(node.left, left_start, places[goes_left], corpus, rank)
-    _pick(node.right, start - left_start, places[~goes_left], corpus, rank)
+    _pick(node.left, left_start, places[goes_left], picked)
+    _pick(node.right, start - left_start, places[~goes_left], picked)
 
 
 def _draw_of(node: Node | int, corpus: int, rank: int) -> int:

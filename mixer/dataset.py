@@ -8,8 +8,9 @@ The sampler runs in each rank's main process and turns steps into addresses; wor
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset, DistributedSampler
@@ -18,8 +19,15 @@ from mixer.reader import RowReader
 from mixer.reading import Reading, rank_batch_size
 
 
-class PlannedDataset(Dataset[NDArray[Any]]):
-    """Rows by address. `__getitems__` reads a whole batch at once: [n, seq_len], in the shards' own dtype.
+class Rows(NamedTuple):
+    """What was read: `tokens` [n, seq_len] in the shards' own dtype, and the `addresses` [n] it stood at."""
+
+    tokens: NDArray[Any]
+    addresses: NDArray[np.int64]
+
+
+class PlannedDataset(Dataset[Rows]):
+    """Rows by address; `__getitems__` reads a whole batch at once. Where each row came from travels with it.
 
     Composer saves `state_dict` with every checkpoint and hands it to `load_state_dict`, so a resumed run replays nothing.
     """
@@ -28,12 +36,11 @@ class PlannedDataset(Dataset[NDArray[Any]]):
         self.rows = rows
         self.reading: Reading | None = reading
 
-    def __getitem__(self, address: int) -> NDArray[Any]:
-        row: NDArray[Any] = self.rows.read([address])[0]
-        return row
+    def __getitem__(self, address: int) -> Rows:
+        return self.__getitems__([address])
 
-    def __getitems__(self, addresses: Sequence[int]) -> NDArray[Any]:
-        return self.rows.read(addresses)
+    def __getitems__(self, addresses: Sequence[int]) -> Rows:
+        return Rows(self.rows.read(addresses), np.asarray(addresses, np.int64))
 
     def __len__(self) -> int:
         """Samples of the whole run (not of the corpora: they may be read many times, or never)."""
@@ -79,6 +86,6 @@ class PlannedSampler(DistributedSampler[Any]):
         return self._planned._reading.plan.schedule.num_steps * self._size
 
 
-def collate(rows: NDArray[Any]) -> torch.Tensor:
-    """The rows as a tensor [n, seq_len] of the same dtype, without copying."""
-    return torch.from_numpy(rows)
+def collate(rows: Rows) -> dict[str, torch.Tensor]:
+    """A batch as tensors, {"tokens": [n, seq_len] in the shards' dtype, "addresses": [n]}, without copying."""
+    return {"tokens": torch.from_numpy(rows.tokens), "addresses": torch.from_numpy(rows.addresses)}

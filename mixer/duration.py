@@ -8,7 +8,7 @@ import re
 from fractions import Fraction
 from math import ceil
 
-_FORM = re.compile(r"\s*([0-9][0-9_]*(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?)\s*(ba|tok|dur)\s*")
+_FORM = re.compile(r"\s*([0-9][0-9_]*(?:\.[0-9]*)?(?:[eE][+-]?[0-9]{1,2})?)\s*(ba|tok|dur)\s*")
 
 
 def parse_steps(value: object, *, tokens_per_step: int, num_steps: int | None = None) -> int:
@@ -23,7 +23,7 @@ def parse_steps(value: object, *, tokens_per_step: int, num_steps: int | None = 
         if value < 0:
             raise ValueError(f"steps must not be negative, found {value}")
         return value
-    match = _FORM.fullmatch(value)
+    match = _FORM.fullmatch(value) if len(value) <= 40 else None
     if not match:
         raise ValueError(f"expected a time like '6000ba', '12.6e9tok' or '0.1dur', found '{value}'")
     number, unit = Fraction(match[1].replace("_", "")), match[2]

@@ -22,35 +22,41 @@ _I64 = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class EpochOrder:
-    """The order of one epoch. Position p of the epoch lies in the shard `shards[j]` with ends[j-1] ≤ p < ends[j]."""
+    """The order of one epoch: `shards` [num_shards] as permuted, `ends` where each ends, `window_ends` where each window does.
+
+    Positions are counted through the epoch from 0. Ends may repeat: empty shards, and windows of them, hold no position.
+    """
 
     shards: _I64
     ends: _I64
     window_ends: list[int]
     key: int
 
+    def window_of(self, position: int) -> tuple[int, int, int]:
+        """The window that holds `position`: its number, start and end."""
+        window = bisect_right(self.window_ends, position)
+        return window, self.window_ends[window - 1] if window else 0, self.window_ends[window]
+
     def window_key(self, window: int) -> int:
         return mix(self.key + window & 0xFFFFFFFFFFFFFFFF)
 
 
 class Run(NamedTuple):
-    """Consecutive ordinals that lie in one window of one epoch."""
+    """Consecutive ordinals that lie in one window of one epoch; its shards' ends are counted from the window's start."""
 
-    order: EpochOrder
     epoch: int
-    window_start: int  # position in the epoch
-    window_size: int
     window_key: int
+    window_size: int
     offset: int  # of the first ordinal within the window
     length: int
+    shard_ends: _I64  # where each shard of the window ends, in samples from the window's start
+    sample_ends: _I64  # the sample_id after the last of each of these shards
 
 
 class CorpusOrder:
     """The order in which the samples of one corpus are read, for ever. `shard_sizes` [num_shards] in samples."""
 
-    def __init__(
-        self, name: str, shard_sizes: Sequence[int] | _I64, *, data_seed: int, shuffle_window: int
-    ) -> None:
+    def __init__(self, name: str, shard_sizes: Sequence[int] | _I64, *, data_seed: int, shuffle_window: int) -> None:
         self.name = name
         self.sizes = np.asarray(shard_sizes, dtype=np.int64)
         self.starts = np.concatenate([[0], np.cumsum(self.sizes)])
@@ -66,12 +72,20 @@ class CorpusOrder:
         while start < end:
             epoch, position = divmod(start, self.num_samples)
             order = self.epoch_order(epoch)
-            window = bisect_right(order.window_ends, position)
-            window_start = order.window_ends[window - 1] if window else 0
-            window_end = order.window_ends[window]
-            length = min(window_end - position, end - start)
-            size, offset = window_end - window_start, position - window_start
-            runs.append(Run(order, epoch, window_start, size, order.window_key(window), offset, length))
+            window, first, last = order.window_of(position)
+            shards = slice(window * self._window, (window + 1) * self._window)
+            length = min(last - position, end - start)
+            runs.append(
+                Run(
+                    epoch=epoch,
+                    window_key=order.window_key(window),
+                    window_size=last - first,
+                    offset=position - first,
+                    length=length,
+                    shard_ends=order.ends[shards] - first,
+                    sample_ends=self.starts[1:][order.shards[shards]],
+                )
+            )
             start += length
         return runs
 
@@ -81,41 +95,30 @@ class CorpusOrder:
         shard = int(np.searchsorted(self.starts, sample_id, side="right")) - 1
         place = int(np.flatnonzero(order.shards == shard)[0])
         position = int(order.ends[place] - self.sizes[shard]) + sample_id - int(self.starts[shard])
-        window = bisect_right(order.window_ends, position)
-        start = order.window_ends[window - 1] if window else 0
-        size = order.window_ends[window] - start
+        window, start, end = order.window_of(position)
         key = np.array([order.window_key(window)], np.uint64)
-        offset = unpermute(np.array([position - start]), np.array([size]), key)
+        offset = unpermute(np.array([position - start]), np.array([end - start]), key)
         return epoch * self.num_samples + start + int(offset[0])
-
-    def sample_ids(self, run: Run, positions: _I64) -> _I64:
-        """The samples at `positions` of the run's epoch, all within its window."""
-        ends = run.order.ends
-        low = int(np.searchsorted(ends, run.window_start, side="right"))
-        high = int(np.searchsorted(ends, run.window_start + run.window_size, side="left")) + 1
-        place = np.searchsorted(ends[low:high], positions, side="right") + low
-        shard = run.order.shards[place]
-        samples: _I64 = positions - ends[place] + self.starts[shard + 1]
-        return samples
 
     def _epoch_order(self, epoch: int) -> EpochOrder:
         words = random_words(self._shard_key, epoch, len(self.sizes))
         shards = np.argsort(words, kind="stable")
         ends = np.cumsum(self.sizes[shards])
         last = np.arange(self._window, len(shards) + self._window, self._window).clip(max=len(shards)) - 1
-        window_ends = sorted(set(ends[last].tolist()) - {0})  # a window of empty shards is no window
-        return EpochOrder(shards, ends, window_ends, int(random_words(self._sample_key, epoch, 1)[0]))
+        return EpochOrder(shards, ends, ends[last].tolist(), int(random_words(self._sample_key, epoch, 1)[0]))
 
 
-def permuted_positions(runs: list[Run]) -> _I64:
-    """Positions in their epochs of all ordinals of `runs`, in order; one vectorised permutation for all of them."""
+def sample_ids(runs: list[Run]) -> _I64:
+    """The samples of all ordinals of `runs`, in order: one vectorised permutation and one search for all of them."""
     lengths = [run.length for run in runs]
-    columns = np.array([(run.window_size, run.window_start, run.offset) for run in runs], np.int64).reshape(
-        -1, 3
-    )
-    columns[:, 2] -= np.cumsum(
-        [0, *lengths[:-1]]
-    )  # so that offset + place in the batch = place in the window
-    sizes, starts, offsets = np.repeat(columns.T, lengths, axis=1)
+    bases = np.cumsum([0, *(run.window_size for run in runs)])  # lays the windows side by side
+    places = np.cumsum([0, *lengths])
+    columns = np.array([[run.window_size for run in runs], bases[:-1], [run.offset for run in runs] - places[:-1]])
+    sizes, starts, offsets = np.repeat(columns, lengths, axis=1)
     keys = np.repeat(np.array([run.window_key for run in runs], np.uint64), lengths)
-    return permute(offsets + np.arange(len(offsets)), sizes, keys) + starts
+    positions = permute(offsets + np.arange(places[-1]), sizes, keys) + starts
+    shard_ends = np.concatenate([run.shard_ends + base for run, base in zip(runs, bases, strict=False)])
+    shard = np.searchsorted(shard_ends, positions, side="right")
+    back_from_end = shard_ends[shard] - positions
+    samples: _I64 = np.concatenate([run.sample_ends for run in runs])[shard] - back_from_end
+    return samples

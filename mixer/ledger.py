@@ -50,6 +50,11 @@ class Ledger:
         """The newest revision's number; 0 for the base alone."""
         return len(self.revisions)
 
+    @property
+    def in_force(self) -> int:
+        """The newest revision that is in force; 0 for the base. It is what people see, and so the parent of the next."""
+        return next((r.number for r in reversed(self.revisions) if r.superseded is None), 0)
+
     @cached_property
     def schedule(self) -> Schedule:
         """The schedule with every revision that is in force."""
@@ -77,14 +82,14 @@ class Ledger:
         """This ledger with one more revision.
 
         `change` is {"mixture": ..., "ramp"?: ...} or {"schedule": {"phases": [...]}}; it holds from `effective_step` to the
-        end of the run. Raises StaleParentError if `parent` is not the newest revision, FrozenStepError if
+        end of the run. Raises StaleParentError if `parent` is not the revision in force, FrozenStepError if
         `effective_step` is below `frontier`, ScheduleError if the change itself is wrong.
         """
-        if parent != self.number:
+        if parent != self.in_force:
             raise StaleParentError(
-                f"the revision was made against revision {parent}, but the newest is {self.number}: look at it and try again",
+                f"the revision was made against revision {parent}, but {self.in_force} is in force: look at it and try again",
                 parent=parent,
-                current=self.number,
+                current=self.in_force,
             )
         if effective_step < frontier:
             raise FrozenStepError(
@@ -94,15 +99,9 @@ class Ledger:
             )
         if effective_step >= self.base.num_steps:
             raise ScheduleError.of(
-                [
-                    f"effective step {effective_step} is past the run's {self.base.num_steps} steps @ $.effective_step"
-                ]
+                [f"effective step {effective_step} is past the run's {self.base.num_steps} steps @ $.effective_step"]
             )
-        phases = self._phases(
-            _as_schedule(change, effective_step),
-            effective_step,
-            place="$.schedule" if "schedule" in change else "$",
-        )
+        phases = self._parse(change, effective_step)
         revision = Revision(
             number=self.number + 1,
             parent=parent,
@@ -123,17 +122,13 @@ class Ledger:
         merged = list(self.revisions)
         for revision in sorted(revisions, key=lambda revision: revision.number):
             if revision.number > len(merged) + 1:
-                raise LedgerError(
-                    f"revision {revision.number} follows {len(merged)}: {len(merged) + 1} is missing"
-                )
+                raise LedgerError(f"revision {revision.number} follows {len(merged)}: {len(merged) + 1} is missing")
             if revision.number == len(merged) + 1:
                 merged.append(revision)
             elif replace(merged[revision.number - 1], superseded=revision.superseded) == revision:
                 merged[revision.number - 1] = revision
             else:
-                raise LedgerError(
-                    f"revision {revision.number} differs from the one this run knows under that number"
-                )
+                raise LedgerError(f"revision {revision.number} differs from the one this run knows under that number")
         return replace(self, revisions=tuple(merged))
 
     def supersede(self, numbers: Iterable[int], reason: str) -> "Ledger":
@@ -167,19 +162,18 @@ class Ledger:
         base = Schedule.from_dict(obj["schedule"], **sizes)
         return cls(base=base, revisions=tuple(Revision.from_dict(revision) for revision in obj["revisions"]))
 
-    def _phases(
-        self, schedule: Mapping[str, Any], effective_step: int, place: str = "$"
-    ) -> tuple[Phase, ...]:
+    def _phases(self, schedule: Mapping[str, Any], effective_step: int, place: str = "$") -> tuple[Phase, ...]:
         return parse_phases(schedule, self.base, first_step=effective_step, place=place)
 
-
-def _as_schedule(change: Mapping[str, Any], effective_step: int) -> Mapping[str, Any]:
-    """The change as {"phases": [...]}, however it was written."""
-    if "schedule" in change and change.keys() == {"schedule"}:
-        schedule: Mapping[str, Any] = change["schedule"]
-        return schedule
-    if "mixture" in change and change.keys() <= {"mixture", "ramp"}:
-        return {"phases": [{"start": effective_step, **change}]}
-    raise ScheduleError.of(
-        [f"a change is a 'mixture' with an optional 'ramp', or a 'schedule', found {sorted(change)} @ $"]
-    )
+    def _parse(self, change: Mapping[str, Any], effective_step: int) -> tuple[Phase, ...]:
+        """The change as phases; problems are placed where the change, as written, has them."""
+        if change.keys() == {"schedule"}:
+            return self._phases(change["schedule"], effective_step, place="$.schedule")
+        if "mixture" not in change or not change.keys() <= {"mixture", "ramp"}:
+            raise ScheduleError.of(
+                [f"a change is a 'mixture' with an optional 'ramp', or a 'schedule', found {sorted(change)} @ $"]
+            )
+        try:
+            return self._phases({"phases": [{"start": effective_step, **change}]}, effective_step)
+        except ScheduleError as error:
+            raise ScheduleError.of([problem.replace("$.phases[0]", "$") for problem in error.problems]) from None

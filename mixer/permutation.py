@@ -61,7 +61,7 @@ def _walk(values: _I64, sizes: _I64, keys: _U64, network: Callable[[_U64, _Domai
     result = network(values.astype(np.uint64), domain)
     outside = np.flatnonzero(result >= limits)
     while outside.size:
-        again = network(result[outside], _Domain(*(column[outside] for column in domain)))
+        again = network(result[outside], _domain(sizes[outside], keys[outside]))
         result[outside] = again
         outside = outside[again >= limits[outside]]
     return result.astype(np.int64)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixer.apportion import Stretch
-from mixer.epochs import CorpusOrder, permuted_positions
+from mixer.epochs import CorpusOrder, sample_ids
 from mixer.errors import CorpusError, MixerError, RepetitionError, ScheduleError
 from mixer.keys import derive_key, random_words
 from mixer.schedule import Piece, Schedule
@@ -104,9 +104,7 @@ class Plan:
         self.names = tuple(sorted(corpora))
         self.corpora = {name: _as_corpus(name, corpora[name]) for name in self.names}
         self._orders = [
-            CorpusOrder(
-                name, self.corpora[name].shard_sizes, data_seed=data_seed, shuffle_window=shuffle_window
-            )
+            CorpusOrder(name, self.corpora[name].shard_sizes, data_seed=data_seed, shuffle_window=shuffle_window)
             for name in self.names
         ]
         for order in self._orders:
@@ -123,9 +121,7 @@ class Plan:
         """The mixture of `step` in force, repetition caps applied; sums to 1."""
         weights = self._segment(step).stretch.weights
         scheduled = self.schedule.weights_ppb(step)
-        return {
-            n: weights.get(i, 0) / UNIT for i, n in enumerate(self.names) if n in scheduled or i in weights
-        }
+        return {n: weights.get(i, 0) / UNIT for i, n in enumerate(self.names) if n in scheduled or i in weights}
 
     def counts(self, step: int) -> dict[str, int]:
         """Samples of each corpus in `step`; corpora of which there are none are left out."""
@@ -141,23 +137,27 @@ class Plan:
     def batch(self, step: int) -> Batch:
         """What stands in each slot of `step`."""
         segment = self._segment(step)
-        corpus, rank = segment.stretch.pick((step - segment.start) * self._batch_size, self._batch_size)
-        ordinal = rank + np.array(segment.drawn)[corpus]
-        by_corpus = np.argsort(corpus, kind="stable")
-        epoch, sample_id = np.empty_like(ordinal), np.empty_like(ordinal)
-        epoch[by_corpus], sample_id[by_corpus] = self._locate(corpus[by_corpus], ordinal[by_corpus])
-        slots = self._draw_in_slot(step)
+        picked = segment.stretch.pick((step - segment.start) * self._batch_size, self._batch_size)
+        firsts = [segment.drawn[corpus] + rank for corpus, rank, _ in picked]
+        lengths = [len(places) for _, _, places in picked]
+        runs = [
+            run
+            for (corpus, _, _), first, length in zip(picked, firsts, lengths, strict=True)
+            for run in self._orders[corpus].runs(first, first + length)
+        ]
+        # so far by corpus; `where` leads from the slot to the draw that stands in it, and from there into these arrays
+        where = np.empty(self._batch_size, np.int64)
+        where[np.concatenate([places for _, _, places in picked])] = np.arange(self._batch_size)
+        where = where[self._draw_in_slot(step)]
         return Batch(
             step=step,
-            corpus=corpus[slots],
-            ordinal=ordinal[slots],
-            epoch=epoch[slots],
-            sample_id=sample_id[slots],
+            corpus=np.repeat([corpus for corpus, _, _ in picked], lengths)[where],
+            ordinal=np.concatenate([np.arange(f, f + n) for f, n in zip(firsts, lengths, strict=True)])[where],
+            epoch=np.repeat([run.epoch for run in runs], [run.length for run in runs])[where],
+            sample_id=sample_ids(runs)[where],
         )
 
-    def steps_of(
-        self, corpus: str, sample_id: int, start: int = 0, end: int | None = None
-    ) -> list[tuple[int, int]]:
+    def steps_of(self, corpus: str, sample_id: int, start: int = 0, end: int | None = None) -> list[tuple[int, int]]:
         """Every (step, slot) in steps [start, end) that reads this sample, in order."""
         end = self.schedule.num_steps if end is None else end
         for step in (start, end):
@@ -260,9 +260,7 @@ class Plan:
             cap = self.corpora[self.names[index]].max_epochs
             allowed = None if cap is None else cap * self._orders[index].num_samples - segment.drawn[index]
             if allowed is not None and total[index] > allowed:
-                over.append(
-                    (segment.start + segment.stretch.draw_of(index, allowed) // self._batch_size, index)
-                )
+                over.append((segment.start + segment.stretch.draw_of(index, allowed) // self._batch_size, index))
         if not over:
             return None
         step, index = min(over)
@@ -297,29 +295,7 @@ class Plan:
         try:
             return self.names.index(corpus)
         except ValueError:
-            raise CorpusError(
-                f"unknown corpus '{corpus}', known are {', '.join(self.names)}", path=corpus
-            ) from None
-
-    def _locate(self, corpus: _I64, ordinal: _I64) -> tuple[_I64, _I64]:
-        """Epochs and sample ids of draws that are sorted by corpus, the ordinals of each consecutive."""
-        borders = np.flatnonzero(np.diff(corpus)) + 1
-        firsts = [0, *borders.tolist()]
-        lasts = [*borders.tolist(), len(corpus)]
-        runs, orders = [], []
-        for first, last in zip(firsts, lasts, strict=True):
-            order = self._orders[corpus[first]]
-            cut = order.runs(int(ordinal[first]), int(ordinal[last - 1]) + 1)
-            runs += cut
-            orders += [order] * len(cut)
-        positions = permuted_positions(runs)
-        sample_id, start = np.empty_like(ordinal), 0
-        for order, run in zip(orders, runs, strict=True):
-            sample_id[start : start + run.length] = order.sample_ids(
-                run, positions[start : start + run.length]
-            )
-            start += run.length
-        return np.repeat([run.epoch for run in runs], [run.length for run in runs]), sample_id
+            raise CorpusError(f"unknown corpus '{corpus}', known are {', '.join(self.names)}", path=corpus) from None
 
     def _draw_in_slot(self, step: int) -> _I64:
         """The draw of the step that stands in each slot: a keyed permutation, so that no stride of slots is special."""
@@ -332,9 +308,7 @@ class Plan:
             middle = (low + high) // 2
             low, high = (middle, high) if self._segments[middle].drawn[index] <= ordinal else (low, middle)
         segment = self._segments[low]
-        return segment.start * self._batch_size + segment.stretch.draw_of(
-            index, ordinal - segment.drawn[index]
-        )
+        return segment.start * self._batch_size + segment.stretch.draw_of(index, ordinal - segment.drawn[index])
 
     def _slot_of(self, index: int, ordinal: int) -> tuple[int, int]:
         step, draw = divmod(self._draw_of(index, ordinal), self._batch_size)
@@ -345,9 +319,7 @@ def _as_corpus(name: str, value: Sequence[int] | _I64 | Corpus) -> Corpus:
     corpus = value if isinstance(value, Corpus) else Corpus(shard_sizes=value)
     sizes = np.asarray(corpus.shard_sizes)
     if sizes.ndim != 1 or sizes.size == 0 or sizes.dtype.kind not in "iu" or (sizes < 0).any():
-        raise CorpusError(
-            f"corpus '{name}': shard sizes are a non-empty list of whole numbers of samples", path=name
-        )
+        raise CorpusError(f"corpus '{name}': shard sizes are a non-empty list of whole numbers of samples", path=name)
     if corpus.max_epochs is not None and corpus.max_epochs < 1:
         raise ScheduleError.of(
             [f"max_epochs must be at least 1, found {corpus.max_epochs} @ $.corpora.{name}.max_epochs"]

@@ -47,9 +47,7 @@ class LocalCorpus:
         try:
             data = np.memmap(path, mode="r", dtype=np.uint8)
         except (OSError, ValueError) as error:
-            raise ShardError(
-                f"cannot read shard {path}: {error}; fetch or convert it again", path=str(path)
-            ) from error
+            raise ShardError(f"cannot read shard {path}: {error}; fetch or convert it again", path=str(path)) from error
         if len(data) != wanted:
             raise ShardError(
                 f"shard {path} has {len(data)} bytes, its index says {wanted}: truncated or replaced; fetch or convert it again",
@@ -57,11 +55,7 @@ class LocalCorpus:
             )
         samples, row_bytes = int(self.shard_sizes[shard]), self.seq_len * self.dtype.itemsize
         header = data[: 4 * (samples + 2)].view("<u4")
-        if (
-            header[0] != samples
-            or int(header[-1]) - int(header[1]) != samples * row_bytes
-            or header[-1] != wanted
-        ):
+        if header[0] != samples or int(header[-1]) - int(header[1]) != samples * row_bytes or header[-1] != wanted:
             raise ShardError(
                 f"shard {path} does not hold {samples} rows of {row_bytes} bytes: corrupt; fetch or convert it again",
                 path=str(path),
@@ -82,11 +76,7 @@ def open_corpus(path: str | Path) -> LocalCorpus:
     if not isinstance(shards, list) or not shards:
         raise CorpusError(f"{path / 'index.json'} lists no shards", path=str(path))
     encodings = {tuple(map(str, shard.get("column_encodings", ()))) for shard in shards}
-    match = (
-        _ENCODING.fullmatch(next(iter(encodings))[0])
-        if len(encodings) == 1 and len(min(encodings)) == 1
-        else None
-    )
+    match = _ENCODING.fullmatch(next(iter(encodings))[0]) if len(encodings) == 1 and len(min(encodings)) == 1 else None
     if match is None:
         found = ", ".join(sorted("+".join(encoding) for encoding in encodings))
         raise CorpusError(
@@ -135,10 +125,8 @@ class RowReader:
         """Rows at `addresses` [n], in their order: a new array [n, seq_len]."""
         wanted = np.asarray(addresses, np.int64)
         rows = np.empty((len(wanted), self.seq_len), self.dtype)
-        if len(wanted) and not (0 <= wanted.min() and wanted.max() < self._starts[-1]):
-            raise IndexError(
-                f"addresses go from 0 to {self._starts[-1] - 1}, found {wanted.min()} to {wanted.max()}"
-            )
+        if len(wanted) and not (wanted.min() >= 0 and wanted.max() < self._starts[-1]):
+            raise IndexError(f"addresses go from 0 to {self._starts[-1] - 1}, found {wanted.min()} to {wanted.max()}")
         shard_of = np.searchsorted(self._starts, wanted, side="right") - 1
         by_shard = np.argsort(shard_of, kind="stable")
         borders = np.flatnonzero(np.diff(shard_of[by_shard])) + 1
@@ -146,6 +134,11 @@ class RowReader:
             shard = int(shard_of[places[0]])
             rows[places] = self._rows(shard)[wanted[places] - self._starts[shard]]
         return rows
+
+    def corpus_of(self, addresses: Sequence[int] | _I64) -> _I64:
+        """Which corpus, by its place in the order given, each address [n] lies in."""
+        corpus: _I64 = np.searchsorted(self.bases, np.asarray(addresses, np.int64), side="right") - 1
+        return corpus
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_rows"}

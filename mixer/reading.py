@@ -86,9 +86,7 @@ class Reading:
             "overrides": list(self.overrides),
         }
 
-    def restore(
-        self, state: Mapping[str, Any], *, allow_different_data_and_lose_reproducibility: bool = False
-    ) -> None:
+    def restore(self, state: Mapping[str, Any], *, allow_different_data_and_lose_reproducibility: bool = False) -> None:
         """Go on where `state` was taken. Raises StateError, with both sides of each difference, if it was another run.
 
         A schedule that differs only from the saved step on is a legitimate edit and is taken as it stands now. The override
@@ -108,9 +106,7 @@ class Reading:
         self.frontier = max(self.frontier, state["frontier"])
 
     def _adopt(self, ledger: Ledger) -> None:
-        self.plan = Plan(
-            ledger.schedule, self.corpora, data_seed=self.data_seed, shuffle_window=self.shuffle_window
-        )
+        self.plan = Plan(ledger.schedule, self.corpora, data_seed=self.data_seed, shuffle_window=self.shuffle_window)
         self.ledger = ledger
 
     def _differences(self, state: Mapping[str, Any], saved: Ledger) -> Iterable[str]:

@@ -131,9 +131,7 @@ class Schedule:
             if name not in known
         ]
         if unknown:
-            problems = [
-                f"unknown corpus '{name}'{_suggestion(name, known)} @ {where}" for where, name in unknown
-            ]
+            problems = [f"unknown corpus '{name}'{_suggestion(name, known)} @ {where}" for where, name in unknown]
             raise UnknownCorpusError.of(problems, names=sorted({name for _, name in unknown}))
 
     @cached_property
@@ -159,9 +157,7 @@ def parse_phases(obj: Any, run: Schedule, *, first_step: int, place: str = "$") 
         or not isinstance(obj["phases"], list)
         or not obj["phases"]
     ):
-        raise ScheduleError.of(
-            [f"a schedule is {{'phases': [...]}} with at least one phase, found {obj!r} @ {place}"]
-        )
+        raise ScheduleError.of([f"a schedule is {{'phases': [...]}} with at least one phase, found {obj!r} @ {place}"])
     rows = [_parse_phase(row, run, f"{place}.phases[{i}]", problems) for i, row in enumerate(obj["phases"])]
     if not problems:
         _check_cover(rows, run.num_steps, first_step, f"{place}.phases", problems)
@@ -181,9 +177,7 @@ def _parse_phase(row: Any, run: Schedule, place: str, problems: list[str]) -> di
         return {}
     for key in sorted(map(str, row.keys() - {"start", "end", "mixture", "ramp"})):
         hint = _suggestion(key, ["start", "end", "mixture", "ramp"])
-        problems.append(
-            f"unknown key '{key}'{hint or ', allowed are start, end, mixture, ramp'} @ {place}.{key}"
-        )
+        problems.append(f"unknown key '{key}'{hint or ', allowed are start, end, mixture, ramp'} @ {place}.{key}")
     for key in ("start", "mixture"):
         if key not in row:
             problems.append(f"'{key}' is missing @ {place}")
@@ -201,9 +195,7 @@ def _parse_ramp(obj: Any, run: Schedule, place: str, problems: list[str]) -> Ram
         problems.append(f"a ramp is {{shape: linear, length: 500ba}}, found {obj!r} @ {place}")
         return None
     if obj["shape"] not in SHAPES:
-        problems.append(
-            f"a ramp's shape is one of {', '.join(SHAPES)}, found {obj['shape']!r} @ {place}.shape"
-        )
+        problems.append(f"a ramp's shape is one of {', '.join(SHAPES)}, found {obj['shape']!r} @ {place}.shape")
         return None
     if obj["shape"] == "step":  # the change happens at once: no ramp
         return None
@@ -221,9 +213,7 @@ def _parse_time(value: Any, run: Schedule, place: str, problems: list[str]) -> i
         return 1
 
 
-def _check_cover(
-    rows: list[dict[str, Any]], num_steps: int, first_step: int, place: str, problems: list[str]
-) -> None:
+def _check_cover(rows: list[dict[str, Any]], num_steps: int, first_step: int, place: str, problems: list[str]) -> None:
     """No gap, no overlap, nothing past the end."""
     if rows[0]["start"] != first_step:
         problems.append(
@@ -236,9 +226,7 @@ def _check_cover(
         where, start, end = f"{place}[{index}]", row["start"], row["end"]
         follower = rows[index + 1]["start"] if index + 1 < len(rows) else num_steps
         if start >= num_steps:
-            problems.append(
-                f"starts at step {start}, but the run ends after {num_steps} steps @ {where}.start"
-            )
+            problems.append(f"starts at step {start}, but the run ends after {num_steps} steps @ {where}.start")
         elif follower <= start:
             problems.append(
                 f"starts at step {follower}, not after the phase before it ({start}) @ {place}[{index + 1}].start"
@@ -259,8 +247,4 @@ def _mixture_at(phase: Phase, old: Mixture, step: int) -> Mixture:
 
 def _suggestion(name: str, known: list[str]) -> str:
     close = difflib.get_close_matches(name, known, n=1)
-    return (
-        f", did you mean '{close[0]}'?"
-        if close
-        else (f", known are {', '.join(known)}" if len(known) <= 12 else "")
-    )
+    return f", did you mean '{close[0]}'?" if close else (f", known are {', '.join(known)}" if len(known) <= 12 else "")

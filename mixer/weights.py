@@ -14,6 +14,7 @@ from typing import Any
 
 UNIT = 10**9
 TOLERANCE = Fraction(1, 10**6)
+MAX_DEPTH = 16
 
 Mixture = Mapping[str, int]
 """Corpus name → weight in parts per 10^9; sums to `UNIT`. Treated as read-only."""
@@ -53,13 +54,16 @@ def blend(old: Mixture, new: Mixture, progress: int) -> dict[str, int]:
 
 def _collect(obj: Any, scale: Fraction, place: str, problems: list[str], into: dict[str, Fraction]) -> None:
     """Flatten a (nested) mixture into shares of the whole, multiplied by `scale`."""
+    if place.count(".parts") > MAX_DEPTH:
+        problems.append(f"groups are nested more than {MAX_DEPTH} deep @ {place[:80]}…")
+        return
     if not isinstance(obj, Mapping) or not obj:
         problems.append(f"expected a mapping of corpus names to weights, found {obj!r} @ {place}")
         return
     weights = {name: _weight(name, value, f"{place}.{name}", problems) for name, value in obj.items()}
     if any(weight is None for weight in weights.values()):
         return
-    total = sum(w for w in weights.values() if w is not None)
+    total = sum((w for w in weights.values() if w is not None), Fraction(0))
     if abs(total - 1) > TOLERANCE:
         problems.append(f"weights sum to {float(total):.9g}, they must sum to 1 @ {place}")
         return
