@@ -1,0 +1,51 @@
+"""Hypothesis strategies for schedules and corpora, shared by the tests of every package."""
+
+from typing import Any
+
+from hypothesis import strategies as st
+
+from mixer import Schedule
+from mixer.weights import UNIT
+
+NAMES = ("c4", "code", "dclm", "flan", "math", "qa", "sci", "wiki")
+
+
+@st.composite
+def mixtures(draw: st.DrawFn, names: tuple[str, ...]) -> dict[str, float]:
+    """A mixture of some of `names`: weights from 1e-9 to 1, some of them 0."""
+    raw = {name: draw(st.sampled_from([0, 1, 1, 2, 5, 30, 1000, 10**6])) * draw(st.integers(1, 9)) for name in names}
+    if not any(raw.values()):
+        raw[draw(st.sampled_from(names))] = 1
+    ppb = {name: value * UNIT // sum(raw.values()) for name, value in raw.items()}
+    ppb[max(ppb, key=lambda name: ppb[name])] += UNIT - sum(ppb.values())
+    return {name: weight / UNIT for name, weight in ppb.items()}
+
+
+@st.composite
+def phase_lists(draw: st.DrawFn, names: tuple[str, ...], first: int, num_steps: int, max_phases: int) -> list[dict[str, Any]]:
+    """Phases in the user's form from step `first` to the end, with ramps that may run into the next phase."""
+    others = draw(st.sets(st.integers(first + 1, num_steps - 1), max_size=max_phases - 1)) if num_steps > first + 1 else ()
+    phases: list[dict[str, Any]] = []
+    for start in (first, *sorted(others)):
+        phase: dict[str, Any] = {"start": start, "mixture": draw(mixtures(names))}
+        if start and draw(st.booleans()):
+            phase["ramp"] = {"shape": draw(st.sampled_from(["linear", "cosine"])), "length": draw(st.integers(1, 20))}
+        phases.append(phase)
+    return phases
+
+
+@st.composite
+def schedules(draw: st.DrawFn, *, max_steps: int = 60, max_batch: int = 24, max_phases: int = 8) -> Schedule:
+    """A schedule over up to eight corpora."""
+    names = NAMES[: draw(st.integers(1, len(NAMES)))]
+    num_steps = draw(st.integers(1, max_steps))
+    phases = draw(phase_lists(names, 0, num_steps, max_phases))
+    batch = draw(st.integers(1, max_batch))
+    return Schedule.from_dict({"phases": phases}, num_steps=num_steps, global_batch_size=batch, seq_len=8)
+
+
+@st.composite
+def shard_sizes(draw: st.DrawFn) -> list[int]:
+    """Samples of each shard of a small corpus; shards may be empty, the corpus is not."""
+    sizes = draw(st.lists(st.integers(0, 30), min_size=1, max_size=9))
+    return sizes if sum(sizes) else [1]
