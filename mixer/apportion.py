@@ -1,14 +1,14 @@
 """Within a stretch of constant weights: which corpus stands at which draw, exact at every prefix, by random access.
 
-A stretch begins with the errors (target minus drawn) that earlier stretches left. A binary tree over the corpora of non-zero
-weight, Huffman-shaped, splits the draws: of the first m draws that reach a node, floor((a·m + φ) / b) go left, where a/b
-is the left share and φ is set from the errors carried in. Where a node's carried error is too large for φ to absorb, the
-tree alone would carry it on and errors could add up over many stretches (tried: 2.3 samples over 200 random ones); so
-the first few draws of a stretch, its *head*, each go to the corpus that is furthest behind until the tree can start.
-The head is at most `MAX_HEAD` draws, known when the stretch is built.
+A stretch begins with the errors (target minus drawn) that earlier stretches left. A binary tree over the corpora of
+non-zero weight, Huffman-shaped, splits the draws: of the first m draws that reach a node, floor((a·m + φ) / b) go left,
+where a/b is the left share and φ is set from the errors carried in. Where a node's carried error is too large for φ to
+absorb, the tree alone would carry it on and errors could add up over many stretches (tried: 2.3 samples over 200 random
+ones); so the first few draws of a stretch, its *head*, each go to the corpus that is furthest behind until the tree can
+start. The head is at most `MAX_HEAD` draws, known when the stretch is built.
 
-Integers throughout: errors are in units of 1/10^9 sample. Scalar arithmetic is Python's (any size); the vectorised part works
-on draws relative to the start of a batch, so it never leaves int64.
+Integers throughout: errors are in units of 1/10^9 sample. Scalar arithmetic is Python's (any size); the vectorised part
+works on draws relative to the start of a batch, so it never leaves int64.
 """
 
 import heapq
@@ -26,7 +26,7 @@ _I64 = NDArray[np.int64]
 
 
 class Node:
-    """A split: of `total` parts, `share` go to `left`; `leaves` are the corpora below. Leaves are ints (corpus index)."""
+    """A split: of `total` parts, `share` go to `left`. What is below is a Node or a leaf, an int (corpus index)."""
 
     __slots__ = ("left", "left_leaves", "phi", "right", "right_leaves", "share", "total")
 
@@ -83,8 +83,8 @@ class Stretch:
     def pick(self, start: int, num_draws: int) -> list[tuple[int, int, _I64]]:
         """Who stands at the draws [start, start + num_draws): per corpus that does, (corpus, rank, places).
 
-        `places` are the offsets from `start`, ascending; `rank` is the how-manieth draw of its corpus within this stretch
-        the first of them is, from 0, and the others follow one by one.
+        `places` are the offsets from `start`, ascending; `rank` is the how-manieth draw of its corpus within this
+        stretch the first of them is, from 0, and the others follow one by one.
         """
         in_head = self.head[start : start + num_draws]
         rest = np.arange(len(in_head), num_draws)

@@ -4,7 +4,8 @@
     loader = DataLoader(dataset, batch_size=global_batch_size // num_ranks, sampler=PlannedSampler(dataset, ...),
                         collate_fn=collate, num_workers=2)
 
-The sampler runs in each rank's main process and turns steps into addresses; workers know nothing of schedules, only rows.
+The sampler runs in each rank's main process and turns steps into addresses; workers know nothing of schedules, only
+rows.
 """
 
 from collections.abc import Iterator, Sequence
@@ -29,7 +30,7 @@ class Rows(NamedTuple):
 class PlannedDataset(Dataset[Rows]):
     """Rows by address; `__getitems__` reads a whole batch at once. Where each row came from travels with it.
 
-    Composer saves `state_dict` with every checkpoint and hands it to `load_state_dict`, so a resumed run replays nothing.
+    Composer saves `state_dict` with every checkpoint and hands it to `load_state_dict`: nothing is replayed on resume.
     """
 
     def __init__(self, rows: RowReader, reading: Reading) -> None:
@@ -47,7 +48,7 @@ class PlannedDataset(Dataset[Rows]):
         return self._reading.plan.schedule.num_samples
 
     def state_dict(self, num_samples: int, from_beginning: bool) -> dict[str, Any]:
-        """The state after `num_samples` of the run, over all ranks; Composer always counts from the beginning of the run."""
+        """The state after `num_samples` of the run, over all ranks; Composer counts from its beginning."""
         global_batch_size = self._reading.plan.schedule.global_batch_size
         start = 0 if from_beginning else self._reading.next_step
         return self._reading.state(start + num_samples // global_batch_size)
@@ -66,7 +67,7 @@ class PlannedDataset(Dataset[Rows]):
 
 
 class PlannedSampler(DistributedSampler[Any]):
-    """Addresses of the slots that belong to `rank`, step after step from the reading's next step to the end of the run."""
+    """Addresses of the slots of `rank`, step after step, from the reading's next step to the end of the run."""
 
     def __init__(self, dataset: PlannedDataset, *, rank: int = 0, num_ranks: int = 1) -> None:
         super().__init__(dataset, num_replicas=num_ranks, rank=rank, shuffle=False)

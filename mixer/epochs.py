@@ -1,8 +1,8 @@
 """The order of one corpus: ordinal → (epoch, sample_id) and back, a new permutation every epoch.
 
-Shards are permuted, cut into windows of `shuffle_window` shards, and samples are permuted within a window: while a window is
-read only its shards are in use. Everything is keyed by (data seed, corpus name, epoch), so no other corpus matters.
-Memory is one entry a shard; no table has the size of the corpus.
+Shards are permuted, cut into windows of `shuffle_window` shards, and samples are permuted within a window: while a
+window is read only its shards are in use. Everything is keyed by (data seed, corpus name, epoch), so no other corpus
+matters. Memory is one entry a shard; no table has the size of the corpus.
 """
 
 from bisect import bisect_right
@@ -22,9 +22,11 @@ _I64 = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class EpochOrder:
-    """The order of one epoch: `shards` [num_shards] as permuted, `ends` where each ends, `window_ends` where each window does.
+    """The order of one epoch: `shards` [num_shards] as permuted, `ends` where each ends, `window_ends` where each
+    window does.
 
-    Positions are counted through the epoch from 0. Ends may repeat: empty shards, and windows of them, hold no position.
+    Positions are counted through the epoch from 0. Ends may repeat: empty shards, and windows of them, hold no
+    position.
     """
 
     shards: _I64
@@ -42,7 +44,7 @@ class EpochOrder:
 
 
 class Run(NamedTuple):
-    """Consecutive ordinals that lie in one window of one epoch; its shards' ends are counted from the window's start."""
+    """Consecutive ordinals that lie in one window of one epoch; shards' ends count from the window's start."""
 
     epoch: int
     window_key: int

@@ -1,8 +1,9 @@
 """All randomness of the project's order: counter-based, keyed by the user's seed and a named domain.
 
-A key is a BLAKE2b hash of (data seed, domain, names); random words are the raw 64-bit outputs of Philox4x64-10 (Salmon et
-al., SC 2011) under that key, from a counter that the caller names. Nothing here has state, nothing is ever `seed + epoch`,
-and no NumPy distribution or shuffle is used: their streams may change between releases, Philox's raw stream may not.
+A key is a BLAKE2b hash of (data seed, domain, names); random words are the raw 64-bit outputs of Philox4x64-10 (Salmon
+et al., SC 2011) under that key, from a counter that the caller names. Nothing here has state, nothing is ever `seed +
+epoch`, and no NumPy distribution or shuffle is used: their streams may change between releases, Philox's raw stream may
+not.
 """
 
 import json

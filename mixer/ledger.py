@@ -1,7 +1,8 @@
 """The ledger: the append-only list of a run's revisions, as an immutable value, and the rules for the next one.
 
-A revision replaces everything from its effective step on and moves nothing below it. Who may append, and when, is decided
-here and nowhere else: `propose` refuses a stale parent and a frozen step. Storage and transport belong to `service`.
+A revision replaces everything from its effective step on and moves nothing below it. Who may append, and when, is
+decided here and nowhere else: `propose` refuses a stale parent and a frozen step. Storage and transport belong to
+`service`.
 """
 
 from collections.abc import Iterable, Mapping
@@ -17,8 +18,8 @@ from mixer.schedule import Phase, Schedule, parse_phases
 class Revision:
     """One edit. `phases` is its canonical content, {"phases": [...]}, the first starting at `effective_step`.
 
-    `superseded` is the reason why the edit never came into force (the trainer had already passed its effective step while
-    it was out of reach), or None. Such a revision stays in the ledger and changes nothing.
+    `superseded` is the reason why the edit never came into force (the trainer had already passed its effective step
+    while it was out of reach), or None. Such a revision stays in the ledger and changes nothing.
     """
 
     number: int
@@ -52,7 +53,7 @@ class Ledger:
 
     @property
     def in_force(self) -> int:
-        """The newest revision that is in force; 0 for the base. It is what people see, and so the parent of the next."""
+        """The newest revision in force, 0 for the base: what people see, and so the parent of the next."""
         return next((r.number for r in reversed(self.revisions) if r.superseded is None), 0)
 
     @cached_property
@@ -81,13 +82,13 @@ class Ledger:
     ) -> "Ledger":
         """This ledger with one more revision.
 
-        `change` is {"mixture": ..., "ramp"?: ...} or {"schedule": {"phases": [...]}}; it holds from `effective_step` to the
-        end of the run. Raises StaleParentError if `parent` is not the revision in force, FrozenStepError if
+        `change` is {"mixture": ..., "ramp"?: ...} or {"schedule": {"phases": [...]}}; it holds from `effective_step` to
+        the end of the run. Raises StaleParentError if `parent` is not the revision in force, FrozenStepError if
         `effective_step` is below `frontier`, ScheduleError if the change itself is wrong.
         """
         if parent != self.in_force:
             raise StaleParentError(
-                f"the revision was made against revision {parent}, but {self.in_force} is in force: look at it and try again",
+                f"the revision was made against revision {parent}, but {self.in_force} is in force: look at it, try again",
                 parent=parent,
                 current=self.in_force,
             )
@@ -116,8 +117,8 @@ class Ledger:
     def extend(self, revisions: Iterable[Revision]) -> "Ledger":
         """This ledger with revisions that another copy of it already accepted; those it has are skipped.
 
-        Raises LedgerError where a number is missing, or where a revision it has differs from the one given (but for being
-        superseded, which is taken over).
+        Raises LedgerError where a number is missing, or where a revision it has differs from the one given (but for
+        being superseded, which is taken over).
         """
         merged = list(self.revisions)
         for revision in sorted(revisions, key=lambda revision: revision.number):

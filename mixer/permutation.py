@@ -2,9 +2,9 @@
 
 Every element may have a size and a key of its own, so one call serves all corpora of a batch. A value is written as
 high · 2^b + low with 2^b near the root of the size; in turn, a keyed hash of the low part is added to the high part
-(modulo the number of high parts) and one of the high part is XORed into the low part. The domain is the size rounded up to
-a multiple of 2^b, so few values land outside; those go round again (Black and Rogaway, CT-RSA 2002). The round function
-is a 32-bit finaliser with low bias (two multiplications, three shifts). `unpermute` is the exact inverse.
+(modulo the number of high parts) and one of the high part is XORed into the low part. The domain is the size rounded up
+to a multiple of 2^b, so few values land outside; those go round again (Black and Rogaway, CT-RSA 2002). The round
+function is a 32-bit finaliser with low bias (two multiplications, three shifts). `unpermute` is the exact inverse.
 """
 
 from collections.abc import Callable

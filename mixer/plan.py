@@ -1,7 +1,7 @@
 """The plan: a pure function (data seed, schedule, corpus sizes) → which sample stands in each slot of each step.
 
-No state, no clock, no rank count. `batch(step)` costs the same at every step. docs/DETERMINISM.md states the guarantees and
-the tests that hold them. `ORDER_VERSION` names the order itself: any change that moves a single sample raises it.
+No state, no clock, no rank count. `batch(step)` costs the same at every step. docs/DETERMINISM.md states the guarantees
+and the tests that hold them. `ORDER_VERSION` names the order itself: any change that moves a single sample raises it.
 
 Arithmetic only: standard library and NumPy.
 """
@@ -30,8 +30,8 @@ _I64 = NDArray[np.int64]
 class Corpus:
     """What the plan needs to know of a corpus: the samples of each shard, and how often it may be read.
 
-    `max_epochs` None is unlimited. At the cap, `then` says what happens: "refuse" the schedule, or the name of the corpus
-    that takes over the share from the first step that would exceed the cap.
+    `max_epochs` None is unlimited. At the cap, `then` says what happens: "refuse" the schedule, or the name of the
+    corpus that takes over the share from the first step that would exceed the cap.
     """
 
     shard_sizes: Sequence[int] | _I64
@@ -243,8 +243,8 @@ class Plan:
                 index = self._index(self.corpora[self.names[index]].then)
                 if index in seen:
                     raise RepetitionError(
-                        f"every corpus that could take over the share of '{name}' at step {piece.start} has reached its "
-                        "max_epochs too: raise a cap, or name another corpus in 'then'",
+                        f"every corpus that could take over the share of '{name}' at step {piece.start} has reached "
+                        "its max_epochs too: raise a cap, or name another corpus in 'then'",
                         corpus=name,
                         step=piece.start,
                     )
@@ -274,8 +274,9 @@ class Plan:
         if corpus.then == "refuse":
             size = self._orders[index].num_samples
             raise RepetitionError(
-                f"corpus '{name}' would be read more than max_epochs={corpus.max_epochs} times from step {step} on (it has "
-                f"{size} samples): start it later, lower its weight, raise the cap, or let 'then' name a corpus to take over",
+                f"corpus '{name}' would be read more than max_epochs={corpus.max_epochs} times from step {step} on "
+                f"(it has {size} samples): start it later, lower its weight, raise the cap, or let 'then' name a corpus "
+                "to take over",
                 corpus=name,
                 step=step,
             )

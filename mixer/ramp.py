@@ -1,8 +1,8 @@
 """Ramps: how far a mixture has moved from the old one to the new one, step by step, in integers.
 
 A ramp of `length` steps is cut into at most `MAX_PIECES` pieces, one a step where the length allows it; weights are
-constant within a piece. A piece has the value of the ramp at its middle, so the weights of a whole linear or cosine ramp
-add up to exactly half old, half new. The cosine is computed in fixed point, not by the platform's libm, because it
+constant within a piece. A piece has the value of the ramp at its middle, so the weights of a whole linear or cosine
+ramp add up to exactly half old, half new. The cosine is computed in fixed point, not by the platform's libm, because it
 decides the order of samples and must be the same everywhere.
 """
 

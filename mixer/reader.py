@@ -1,7 +1,7 @@
 """Reading rows from local MDS shards: map a shard once, view it as an array, gather the rows of a batch.
 
-A shard whose only column is a fixed-size array (`tokens: ndarray:uint16:2048`) is: uint32 number of samples, uint32 offsets
-[num_samples + 1], the column description as JSON, then the rows one after the other. So its rows are one
+A shard whose only column is a fixed-size array (`tokens: ndarray:uint16:2048`) is: uint32 number of samples, uint32
+offsets [num_samples + 1], the column description as JSON, then the rows one after the other. So its rows are one
 [num_samples, seq_len] array, and reading is indexing. Standard library and NumPy only.
 """
 
@@ -42,7 +42,7 @@ class LocalCorpus:
         return int(self.shard_sizes.sum())
 
     def map_shard(self, shard: int) -> NDArray[Any]:
-        """The rows of a shard, [num_samples, seq_len], mapped from disk. Raises ShardError if it is not what was indexed."""
+        """The rows of a shard, [num_samples, seq_len], mapped from disk. Raises ShardError unless it is as indexed."""
         path, wanted = self.shard_paths[shard], self.shard_bytes[shard]
         try:
             data = np.memmap(path, mode="r", dtype=np.uint8)
@@ -50,7 +50,8 @@ class LocalCorpus:
             raise ShardError(f"cannot read shard {path}: {error}; fetch or convert it again", path=str(path)) from error
         if len(data) != wanted:
             raise ShardError(
-                f"shard {path} has {len(data)} bytes, its index says {wanted}: truncated or replaced; fetch or convert it again",
+                f"shard {path} has {len(data)} bytes, its index says {wanted}: "
+                "truncated or replaced; fetch or convert it again",
                 path=str(path),
             )
         samples, row_bytes = int(self.shard_sizes[shard]), self.seq_len * self.dtype.itemsize
@@ -103,7 +104,8 @@ def open_corpus(path: str | Path) -> LocalCorpus:
 class RowReader:
     """Gathers rows of several corpora. An address is a row's number, counted through all corpora in the order given.
 
-    Raises CorpusError if the corpora differ in sequence length. Corpora of different integer widths are read into the wider.
+    Raises CorpusError if the corpora differ in sequence length. Corpora of different integer widths are read into the
+    wider.
     """
 
     def __init__(self, corpora: Sequence[LocalCorpus]) -> None:

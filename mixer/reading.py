@@ -1,7 +1,7 @@
-"""The state of one run's reading: its ledger and plan, the next step, and the frontier up to which steps may be handed out.
+"""The state of one run's reading: its ledger and plan, the next step, and the frontier that it may not pass.
 
-Every rank holds one and feeds it the same revisions at the same step; so every rank agrees on every step. What a checkpoint
-keeps of it is small and enough: `state` and `restore`. No torch, no files.
+Every rank holds one and feeds it the same revisions at the same step; so every rank agrees on every step. What a
+checkpoint keeps of it is small and enough: `state` and `restore`. No torch, no files.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -89,8 +89,8 @@ class Reading:
     def restore(self, state: Mapping[str, Any], *, allow_different_data_and_lose_reproducibility: bool = False) -> None:
         """Go on where `state` was taken. Raises StateError, with both sides of each difference, if it was another run.
 
-        A schedule that differs only from the saved step on is a legitimate edit and is taken as it stands now. The override
-        accepts other data, and is written into every later state.
+        A schedule that differs only from the saved step on is a legitimate edit and is taken as it stands now. The
+        override accepts other data, and is written into every later state.
         """
         saved = Ledger.from_dict(state["ledger"])
         problems = list(self._differences(state, saved))
@@ -148,7 +148,8 @@ def rank_batch_size(global_batch_size: int, num_ranks: int) -> int:
     """Samples of each step that one rank reads. Raises MixerError unless it divides evenly."""
     if global_batch_size % num_ranks:
         raise MixerError(
-            f"global_batch_size {global_batch_size} cannot be divided over {num_ranks} ranks: choose a multiple of {num_ranks}"
+            f"global_batch_size {global_batch_size} cannot be divided over {num_ranks} ranks: "
+            f"choose a multiple of {num_ranks}"
         )
     return global_batch_size // num_ranks
 

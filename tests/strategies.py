@@ -22,9 +22,13 @@ def mixtures(draw: st.DrawFn, names: tuple[str, ...]) -> dict[str, float]:
 
 
 @st.composite
-def phase_lists(draw: st.DrawFn, names: tuple[str, ...], first: int, num_steps: int, max_phases: int) -> list[dict[str, Any]]:
+def phase_lists(
+    draw: st.DrawFn, names: tuple[str, ...], first: int, num_steps: int, max_phases: int
+) -> list[dict[str, Any]]:
     """Phases in the user's form from step `first` to the end, with ramps that may run into the next phase."""
-    others = draw(st.sets(st.integers(first + 1, num_steps - 1), max_size=max_phases - 1)) if num_steps > first + 1 else ()
+    others = (
+        draw(st.sets(st.integers(first + 1, num_steps - 1), max_size=max_phases - 1)) if num_steps > first + 1 else ()
+    )
     phases: list[dict[str, Any]] = []
     for start in (first, *sorted(others)):
         phase: dict[str, Any] = {"start": start, "mixture": draw(mixtures(names))}

@@ -12,7 +12,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mixer import ORDER_VERSION, Corpus, CorpusError, Ledger, Plan, RepetitionError, Schedule, StepError, UnknownCorpusError
+from mixer import (
+    ORDER_VERSION,
+    Corpus,
+    CorpusError,
+    Ledger,
+    Plan,
+    RepetitionError,
+    Schedule,
+    StepError,
+    UnknownCorpusError,
+)
 from mixer.weights import UNIT
 from tests import oracles
 from tests.strategies import NAMES, phase_lists, schedules, shard_sizes
@@ -120,7 +130,12 @@ def test_a_weight_of_one_in_a_million_is_honoured() -> None:
 
 def test_every_epoch_is_another_permutation_of_the_same_samples() -> None:
     sizes = [7, 0, 12, 3, 30, 1, 18]
-    plan = Plan(make([{"start": 0, "mixture": {"a": 1}}], num_steps=71 * 4, batch=1), {"a": sizes}, data_seed=5, shuffle_window=2)
+    plan = Plan(
+        make([{"start": 0, "mixture": {"a": 1}}], num_steps=71 * 4, batch=1),
+        {"a": sizes},
+        data_seed=5,
+        shuffle_window=2,
+    )
     order = [slots(plan, step)[0] for step in range(71 * 4)]
     epochs = [[sample for _, _, e, sample in order if e == epoch] for epoch in range(4)]
     assert [o for _, o, _, _ in order] == list(range(71 * 4))
@@ -130,7 +145,9 @@ def test_every_epoch_is_another_permutation_of_the_same_samples() -> None:
 
 def test_only_the_shards_of_one_window_are_in_use() -> None:
     sizes = [10] * 12
-    plan = Plan(make([{"start": 0, "mixture": {"a": 1}}], num_steps=12, batch=10), {"a": sizes}, data_seed=5, shuffle_window=3)
+    plan = Plan(
+        make([{"start": 0, "mixture": {"a": 1}}], num_steps=12, batch=10), {"a": sizes}, data_seed=5, shuffle_window=3
+    )
     for window in range(4):
         samples = np.concatenate([plan.batch(step).sample_id for step in range(window * 3, window * 3 + 3)])
         assert len({sample // 10 for sample in samples.tolist()}) == 3
@@ -162,7 +179,11 @@ def test_switchpoints_ramps_and_new_corpora_never_disturb_another_cursor() -> No
 
 def test_ranks_workers_and_microbatches_see_the_mixture_of_the_whole() -> None:
     """No aliasing: over many steps every residue class of slots has the share of the mixture, within five sigma."""
-    plan = Plan(make([{"start": 0, "mixture": {"a": 0.75, "b": 0.25}}], num_steps=400, batch=64), {"a": [999], "b": [99]}, data_seed=4)
+    plan = Plan(
+        make([{"start": 0, "mixture": {"a": 0.75, "b": 0.25}}], num_steps=400, batch=64),
+        {"a": [999], "b": [99]},
+        data_seed=4,
+    )
     is_b = np.array([plan.batch(step).corpus for step in range(400)])
     for stride in (2, 4, 8, 16):
         for rest in range(stride):
@@ -214,7 +235,10 @@ def test_a_cap_refuses_or_hands_the_share_on_at_the_exact_step() -> None:
 
 def test_caps_that_hand_on_to_each_other_are_refused_when_both_are_spent() -> None:
     schedule = make([{"start": 0, "mixture": {"a": 0.5, "b": 0.5}}], num_steps=100, batch=10)
-    corpora = {"a": Corpus(shard_sizes=[100], max_epochs=1, then="b"), "b": Corpus(shard_sizes=[100], max_epochs=2, then="a")}
+    corpora = {
+        "a": Corpus(shard_sizes=[100], max_epochs=1, then="b"),
+        "b": Corpus(shard_sizes=[100], max_epochs=2, then="a"),
+    }
     with pytest.raises(RepetitionError, match="reached its max_epochs too"):
         Plan(schedule, corpora, data_seed=1)
 
@@ -244,6 +268,7 @@ def test_forecast_agrees_with_reading_everything(schedule: Schedule, data: st.Da
 
 def test_forecast_flags_what_the_paper_had_to_find_by_hand() -> None:
     """FLAN (3.5B tokens) at 15% from step 40,000 repeats 1.9 times; at 5% it does not (RECIPES)."""
+
     def flan(weight: float) -> Any:
         schedule = make(
             [{"start": 0, "mixture": {"c4": 1}}, {"start": "40000ba", "mixture": {"c4": 1 - weight, "flan": weight}}],
@@ -259,7 +284,9 @@ def test_forecast_flags_what_the_paper_had_to_find_by_hand() -> None:
 
 def test_bad_input_names_what_is_wrong() -> None:
     schedule = make([{"start": 0, "mixture": {"c4": 0.5, "maths": 0.5}}])
-    with pytest.raises(UnknownCorpusError, match=r"unknown corpus 'maths', did you mean 'math'\? @ \$\.phases\[0\]\.mixture\.maths"):
+    with pytest.raises(
+        UnknownCorpusError, match=r"unknown corpus 'maths', did you mean 'math'\? @ \$\.phases\[0\]\.mixture\.maths"
+    ):
         Plan(schedule, {"c4": [1], "math": [1]}, data_seed=0)
     with pytest.raises(CorpusError, match="'maths' has no samples"):
         Plan(schedule, {"c4": [1], "maths": [0]}, data_seed=0)

@@ -1,0 +1,48 @@
+# Two commands do everything: `make demo` and `make test`. Both set up the environment first.
+
+PYTHON := .venv/bin/python
+SETUP  := .venv/.up-to-date
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check format soak bench docs wheel clean
+
+help:            ## what there is
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
+
+setup: $(SETUP)  ## the locked environment in .venv (installs uv first if it is missing)
+
+$(SETUP): pyproject.toml uv.lock
+	@command -v uv >/dev/null || python3 -m pip install --quiet uv
+	@if command -v uv >/dev/null; then uv sync --locked --all-extras; else python3 -m uv sync --locked --all-extras; fi
+	@touch $@
+
+demo: setup      ## convert, serve, train across a live switchpoint, kill, resume, report (into demo-out/)
+	$(PYTHON) -m demo
+
+test: check      ## lint, types, imports, and all tests
+	$(PYTHON) -m pytest
+
+check: setup     ## ruff, mypy, import-linter
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+format: setup    ## let ruff mend and format
+	.venv/bin/ruff check --fix .
+	.venv/bin/ruff format .
+
+soak: setup      ## the long campaigns: hundreds of kills, thousands of random schedules
+	$(PYTHON) -m pytest -m soak -s
+
+bench: setup     ## every claim about speed, measured side by side
+	@for script in benchmarks/*/run.py; do echo "== $$script"; $(PYTHON) $$script || exit 1; done
+
+docs: setup      ## the documentation as a site, into site/ (fails on a broken link)
+	.venv/bin/mkdocs build --strict
+
+wheel: setup     ## the distribution, into dist/
+	uv build --wheel
+
+clean:           ## remove everything that was made (but not the environment)
+	rm -rf demo-out site dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,0 +1,7 @@
+"""`python -m mixer` is `switchpoint-mixer`."""
+
+import sys
+
+from mixer.cli import main
+
+sys.exit(main())
