@@ -6,10 +6,9 @@ an edit come at once: unknown corpora together with wrong weights.
 
 import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
-from mixer import Corpus, Ledger, Plan, Revision, Schedule, ScheduleError, StaleParentError
+from mixer import Corpus, Ledger, Plan, Revision, Schedule, ScheduleError
 from service.schemas import RevisionIn
 
 __all__ = ["base_schedule", "make_plan", "passed_over", "propose"]
@@ -44,18 +43,14 @@ def propose(
 ) -> Ledger:
     """The ledger with `edit` as its newest revision.
 
-    `parent` must be the newest revision in force (`StaleParentError`), the effective step at least the
-    frontier (`FrozenStepError`), the change sound and of known `corpora` (`ScheduleError`).
+    What `Ledger.propose` refuses is refused (`StaleParentError`, `FrozenStepError`, `ScheduleError`), and so are
+    names that are none of `corpora`.
     """
-    current = max((item.number for item in ledger.revisions if item.superseded is None), default=0)
-    if parent != current:
-        text = f"the edit was made against revision {parent}, in force is {current}: look at it, try again"
-        raise StaleParentError(text, parent=parent, current=current)
     problems = list(_unknown_in(edit, corpora))
     try:
         longer = ledger.propose(
             edit.change(),
-            parent=ledger.number,  # numbers count superseded revisions too, parents do not
+            parent=parent,
             effective_step=edit.effective_step,
             frontier=frontier,
             author=edit.author,
@@ -63,11 +58,10 @@ def propose(
             time=time,
         )
     except ScheduleError as error:
-        raise ScheduleError.of([*problems, *_as_asked(error.problems, edit)]) from error
+        raise ScheduleError.of([*problems, *error.problems]) from error
     if problems:
         raise ScheduleError.of(problems)
-    newest = replace(longer.revisions[-1], parent=parent)
-    return replace(longer, revisions=(*longer.revisions[:-1], newest))
+    return longer
 
 
 def passed_over(revisions: Sequence[Revision], *, known_revision: int, decided_through: int) -> dict[int, str]:
@@ -97,13 +91,6 @@ def passed_over(revisions: Sequence[Revision], *, known_revision: int, decided_t
                 "it; make it again against the revision in force"
             )
     return reasons
-
-
-def _as_asked(problems: Iterable[str], edit: RevisionIn) -> list[str]:
-    """Places of a mixture as the edit wrote it, not as the phase that the ledger makes of it."""
-    if edit.mixture is None:
-        return list(problems)
-    return [text.replace(" @ $.phases[0]", " @ $") for text in problems]
 
 
 def _unknown_in(edit: RevisionIn, corpora: Iterable[str]) -> Iterator[str]:

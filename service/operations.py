@@ -28,7 +28,9 @@ def get_readiness(request: Request) -> dict[str, str]:
     return {"status": "ready"}
 
 
-@operations.get("/metrics", operation_id="getMetrics", dependencies=ANYONE, response_class=Response)
+@operations.get(
+    "/metrics", operation_id="getMetrics", dependencies=ANYONE, responses={"4XX": PROBLEM}, response_class=Response
+)
 def get_metrics(request: Request, runs: AllRuns, limits: Limits) -> Response:
     """Counters and gauges in Prometheus' text format."""
     with request.app.state.store.read() as tx:

@@ -36,7 +36,10 @@ from service.schemas import (
 
 __all__ = ["v1"]
 
-PROBLEM = {"model": ProblemOut, "content": {problems.MEDIA_TYPE: {}}, "description": "a problem, RFC 9457"}
+PROBLEM: dict[str, Any] = {
+    "description": "a problem, RFC 9457",
+    "content": {problems.MEDIA_TYPE: {"schema": ProblemOut.model_json_schema()}},
+}
 v1 = APIRouter(prefix="/v1", responses={"4XX": PROBLEM, "5XX": PROBLEM})
 
 Number = Annotated[int, Query(ge=0, le=2**63 - 1)]

@@ -1,0 +1,113 @@
+"""service.transfer: what an exported ledger holds, and which files are refused."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.errors import LedgerFileError, OrderVersionError
+from service.runs import Runs
+from service.schemas import ProgressIn, RevisionIn, RunIn
+from service.store import Store
+from service.transfer import export_ledger, import_ledger
+from tests.service.conftest import edit_body, report_body, run_body
+
+Items = list[dict[str, Any]]
+
+
+@pytest.fixture
+def lines(tmp_path: Path) -> list[str]:
+    """A ledger with a superseded revision, one in force, and two reports."""
+    store = Store(tmp_path / "a.db")
+    runs = Runs(store, plan_cache_size=4)
+    run_id = runs.create(RunIn.model_validate(run_body()))[0].row.id
+    runs.revise(run_id, RevisionIn.model_validate(edit_body()), parent=0)
+    runs.report(run_id, ProgressIn.model_validate(report_body(600, 620, metrics={"loss": None})))
+    runs.revise(run_id, RevisionIn.model_validate(edit_body(effective_step=700)), parent=0)
+    runs.report(run_id, ProgressIn.model_validate(report_body(610, 630, counts={"c4": 9760})))
+    found = list(export_ledger(store, run_id))
+    store.close()
+    return found
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Iterator[Store]:
+    store = Store(tmp_path / "b.db")
+    yield store
+    store.close()
+
+
+def test_lines(lines: list[str]) -> None:
+    items = [json.loads(line) for line in lines]
+    assert [next(iter(item)) for item in items] == [
+        "format",
+        "revision",
+        "revision",
+        "progress",
+        "progress",
+        "end",
+    ]
+    assert items[-1] == {"end": {"revisions": 2, "progress": 2}}
+
+
+def test_import_gives_the_same_export(lines: list[str], target: Store) -> None:
+    row = import_ledger(target, lines)
+    assert (row.revision, row.newest, row.frontier, row.step) == (2, 2, 630, 610)
+    assert list(export_ledger(target, row.id)) == lines
+
+
+def test_an_imported_run_goes_on(lines: list[str], target: Store) -> None:
+    row = import_ledger(target, lines)
+    runs = Runs(target, plan_cache_size=4)
+    made, _ = runs.revise(row.id, RevisionIn.model_validate(edit_body(effective_step=800)), parent=2)
+    assert made["number"] == 3
+
+
+def change(*path: Any, value: Any) -> Callable[[Items], Items]:
+    def apply(items: Items) -> Items:
+        target: Any = items
+        for key in path[:-1]:
+            target = target[key]
+        target[path[-1]] = value
+        return items
+
+    return apply
+
+
+@pytest.mark.parametrize(
+    ("damage", "problem"),
+    [
+        (lambda items: items[:-1], "the file is not whole"),
+        (lambda items: items[:2] + items[3:], "the file is not whole"),
+        (lambda items: [], "not a switchpoint-ledger"),
+        (change(0, "version", value=2), "not a switchpoint-ledger of version 1"),
+        (change(0, "definition", "num_steps", value="many"), r"line 1: .* @ \$.definition.num_steps"),
+        (change(0, "definition", "schedule", "phases", 0, "mixture", value={"c5": 1.0}), "unknown corpus 'c5'"),
+        (change(1, value={"note": 1}), "line 2: this is neither a revision nor progress"),
+        (change(1, "revision", "number", value=2), "must rise"),
+        (change(2, "revision", "number", value=5), "not sound"),
+        (change(2, "revision", "schedule", value={"phases": []}), "not sound"),
+        (change(3, "progress", "step", value=None), r"line 4: .* @ \$.step"),
+    ],
+)
+def test_damage_is_refused_and_stores_nothing(
+    lines: list[str], target: Store, damage: Callable[[Items], Items], problem: str
+) -> None:
+    damaged = [json.dumps(item) for item in damage([json.loads(line) for line in lines])]
+    with pytest.raises(LedgerFileError, match=problem):
+        import_ledger(target, damaged)
+    with target.read() as tx:
+        assert tx.totals()["runs"] == 0
+
+
+def test_a_line_cut_short(lines: list[str], target: Store) -> None:
+    with pytest.raises(LedgerFileError, match="line 6: this is not JSON"):
+        import_ledger(target, [*lines[:-1], lines[-1][:-3]])
+
+
+def test_another_order_version(lines: list[str], target: Store) -> None:
+    head = json.loads(lines[0]) | {"order_version": 999}
+    with pytest.raises(OrderVersionError):
+        import_ledger(target, [json.dumps(head), *lines[1:]])
