@@ -96,7 +96,7 @@ def locate(run: RunFile, plan: Plan, arguments: argparse.Namespace) -> None:
     if arguments.json:
         return _print_json([{"step": step, "slot": slot} for step, slot in found])
     print(
-        f"{arguments.corpus} sample {arguments.sample:,}: {len(found):,} readings in steps {arguments.start:,} to {end:,}"
+        f"{arguments.corpus} sample {arguments.sample:,}: read {len(found):,} times from {arguments.start:,} to {end:,}"
     )
     _print_table(["step", "slot"], [[f"{step:,}", str(slot)] for step, slot in found])
     return None

@@ -88,7 +88,7 @@ class Ledger:
         """
         if parent != self.in_force:
             raise StaleParentError(
-                f"the revision was made against revision {parent}, but {self.in_force} is in force: look at it, try again",
+                f"the revision was made against {parent}, but {self.in_force} is in force: look at it, try again",
                 parent=parent,
                 current=self.in_force,
             )

@@ -275,8 +275,8 @@ class Plan:
             size = self._orders[index].num_samples
             raise RepetitionError(
                 f"corpus '{name}' would be read more than max_epochs={corpus.max_epochs} times from step {step} on "
-                f"(it has {size} samples): start it later, lower its weight, raise the cap, or let 'then' name a corpus "
-                "to take over",
+                f"(it has {size} samples): start it later, lower its weight, raise the cap, or let 'then' name a "
+                "corpus to take over",
                 corpus=name,
                 step=step,
             )

@@ -72,7 +72,7 @@ class Schedule:
         return replace(empty, phases=parse_phases(obj, empty, first_step=0, place=place))
 
     def to_dict(self) -> dict[str, Any]:
-        """The canonical form: starts and lengths in `ba`, groups flattened; `from_dict` reads it back to an equal value."""
+        """The canonical form, starts and lengths in `ba`, groups flattened. `from_dict` reads it back."""
         return {"phases": [phase.to_dict() for phase in self.phases]}
 
     @cached_property

@@ -1,7 +1,8 @@
 """The plan, slow and plain: one draw after another, one element at a time, in Python integers and fractions.
 
-It shares with `mixer` only the parsed schedule and the source of random words; every rule of the order (docs/DETERMINISM.md) is
-written down here a second time, as directly as possible. Tests compare `mixer.Plan` with it slot by slot, in order.
+It shares with `mixer` only the parsed schedule and the source of random words; every rule of the order
+(docs/DETERMINISM.md) is written down here a second time, as directly as possible. Tests compare `mixer.Plan` with it
+slot by slot, in order.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -53,7 +54,8 @@ def slow_draws(schedule: Schedule, names: Sequence[str]) -> Iterator[tuple[str, 
             yield name, dict(errors)
 
 
-def huffman(weights: Mapping[str, Fraction], names: Sequence[str]):  # noqa: ANN201 - a leaf (str) or (left, right, share, total)
+def huffman(weights: Mapping[str, Fraction], names: Sequence[str]):
+    """A leaf (a name) or (left, right, share of left, total)."""
     forest = [(int(weight * UNIT), names.index(name), name) for name, weight in weights.items()]
     while len(forest) > 1:
         forest.sort(key=lambda entry: entry[:2])
@@ -62,22 +64,22 @@ def huffman(weights: Mapping[str, Fraction], names: Sequence[str]):  # noqa: ANN
     return forest[0][2]
 
 
-def nodes_of(tree) -> list:  # noqa: ANN001
+def nodes_of(tree) -> list:
     return [] if isinstance(tree, str) else [tree, *nodes_of(tree[0]), *nodes_of(tree[1])]
 
 
-def leaves_of(tree) -> list[str]:  # noqa: ANN001
+def leaves_of(tree) -> list[str]:
     return [tree] if isinstance(tree, str) else leaves_of(tree[0]) + leaves_of(tree[1])
 
 
-def offset(node, errors: Mapping[str, Fraction]) -> int:  # noqa: ANN001
+def offset(node, errors: Mapping[str, Fraction]) -> int:
     left, right, share, total = node
     e_left, e_right = (sum(errors[name] for name in leaves_of(side)) for side in (left, right))
     error = e_left - Fraction(share, total) * (e_left + e_right)
     return (error + Fraction(1, 2)) * total // 1
 
 
-def walk(node, offsets: Mapping[int, int], arrived: dict[int, int]) -> str:  # noqa: ANN001
+def walk(node, offsets: Mapping[int, int], arrived: dict[int, int]) -> str:
     while not isinstance(node, str):
         left, right, share, total = node
         before = arrived.get(id(node), 0)

@@ -1,7 +1,7 @@
 """How exact the plan is: the worst deviation at any prefix over random schedules with many phases, ramps and edits.
 
-The short form runs with every test; the campaign (`make soak`) prints the figures that stand in docs/DETERMINISM.md. It can be
-run alone: `python -m tests.mixer.test_deviation 2000`.
+The short form runs with every test; the campaign (`make soak`) prints the figures that stand in docs/DETERMINISM.md. It
+can be run alone: `python -m tests.mixer.test_deviation 2000`.
 """
 
 import random

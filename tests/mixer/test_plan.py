@@ -90,11 +90,11 @@ def test_never_off_by_more_than_two_samples_at_any_prefix(schedule: Schedule, da
             {"schedule": {"phases": phases}},
             parent=ledger.number, effective_step=step, frontier=0, author="test", reason="edit", time="-",
         )  # fmt: skip
-    assert worst_deviation(Plan(ledger.schedule, dict.fromkeys(NAMES, [1000]), data_seed=1)) <= 2
+    assert worst_deviation(Plan(ledger.schedule, {name: [1000] for name in NAMES}, data_seed=1)) <= 2
 
 
 def worst_deviation(plan: Plan) -> Fraction:
-    """max over every prefix n and corpus c of |drawn_c(n) − T_c(n)|, with T from the schedule's weights step by step."""
+    """max over prefixes n and corpora c of |drawn_c(n) − T_c(n)|, with T from the schedule's weights of each step."""
     schedule, worst = plan.schedule, 0
     errors = np.zeros(len(plan.names), np.int64)  # target minus drawn, in parts per 10^9
     for step in range(schedule.num_steps):
@@ -109,7 +109,7 @@ def worst_deviation(plan: Plan) -> Fraction:
 
 
 def draw_order(plan: Plan, step: int) -> np.ndarray:
-    """Corpora of the step in the order of the draws, which `batch` then spreads over the slots: ordinals are ascending."""
+    """Corpora of the step in the order of the draws, which `batch` then spreads over the slots."""
     corpus = np.empty(plan.schedule.global_batch_size, np.int64)
     corpus[plan._draw_in_slot(step)] = plan.batch(step).corpus
     return corpus
@@ -117,7 +117,7 @@ def draw_order(plan: Plan, step: int) -> np.ndarray:
 
 @given(schedules())
 def test_weight_zero_draws_nothing(schedule: Schedule) -> None:
-    plan = Plan(schedule, dict.fromkeys(schedule.names, [7, 5]), data_seed=0)
+    plan = Plan(schedule, {name: [7, 5] for name in schedule.names}, data_seed=0)
     for step in range(schedule.num_steps):
         assert {name for name, weight in schedule.weights_ppb(step).items() if weight} >= plan.counts(step).keys()
 
@@ -193,7 +193,7 @@ def test_ranks_workers_and_microbatches_see_the_mixture_of_the_whole() -> None:
 
 
 def test_random_access_costs_the_same_everywhere_and_building_is_small() -> None:
-    """Built in a process of its own: memory above the imports, and work (counted, not timed) at both ends of the run."""
+    """Built in a process of its own: memory above the imports, and work (counted, not timed) at both ends."""
     code = """
 import resource, sys
 import numpy as np
@@ -301,8 +301,8 @@ def test_bad_input_names_what_is_wrong() -> None:
 def golden_plans() -> dict[str, Plan]:
     mixed = make([
         {"start": 0, "mixture": {"c4": 1}},
-        {"start": "0.2dur", "mixture": {"c4": 0.7, "code": 0.2, "math": 0.1}, "ramp": {"shape": "linear", "length": 50}},
-        {"start": 600, "mixture": {"code": 0.5, "qa": {"weight": 0.5, "parts": {"trivia": 0.25, "ultra": 0.75}}},
+        {"start": "0.2dur", "mixture": {"c4": 0.7, "code": 0.2, "math": 0.1}, "ramp": {"shape": "linear", "length":
+        50}}, {"start": 600, "mixture": {"code": 0.5, "qa": {"weight": 0.5, "parts": {"trivia": 0.25, "ultra": 0.75}}},
          "ramp": {"shape": "cosine", "length": 100}},
     ], num_steps=1000, batch=32)  # fmt: skip
     sizes = {"c4": [900, 1000, 1100] * 5, "code": [500] * 7, "math": [77], "trivia": [200, 1], "ultra": [1000] * 40}
