@@ -30,7 +30,7 @@ def parse_mixture(obj: Any, place: str, problems: list[str]) -> dict[str, int]:
     mixture = apportion(shares, UNIT)
     for name, share in shares.items():
         if share > 0 and mixture[name] == 0:
-            problems.append(f"weight {float(share)} is below the smallest possible, 1e-9 @ {place}.{name}")
+            problems.append(f"weight {float(share):.3g} is below the smallest possible, 1e-9 @ {place}.{name}")
     return mixture
 
 
