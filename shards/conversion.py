@@ -257,8 +257,6 @@ class _Task:
     def settle(self) -> _Task:
         """Agree with what an earlier call left, or make the plan; returns the task with its engine chosen."""
         path = self.work / "plan.json"
-        for stray in self.work.glob("parts/*.tmp"):
-            shutil.rmtree(stray, ignore_errors=True)
         parts = [read_part(folder) for folder in self.part_folders]
         names = [os.path.abspath(source) for source in self.sources]  # noqa: PTH100 - links stay as they are
         if path.exists() and (any(parts) or any(self.work.glob("parts/*/part.json"))):
@@ -273,6 +271,8 @@ class _Task:
             engine = choose_engine(self.recipe.tokenizer, self._check_documents()).engine
             plan = {"parameters": self.parameters, "sources": names, "engine": engine}
             write_file(path, json.dumps(plan, indent=1).encode())
+        for stray in self.work.glob("parts/*.tmp"):  # of workers that were killed
+            shutil.rmtree(stray, ignore_errors=True)
         tokenizer = replace(self.recipe.tokenizer, engine=engine)
         return replace(self, recipe=replace(self.recipe, tokenizer=tokenizer))
 

@@ -178,12 +178,24 @@ def convert_part(
         SourceError, RecordError: the input cannot be converted; nothing is published.
         StorageError: the output cannot be written; nothing is published.
     """
-    before = source.stat()
-    identity = identify(source)
     staging = folder.with_name(f"{folder.name}.{os.getpid()}.tmp")
     with writing(staging):
         shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir(parents=True)
+    try:
+        result = _convert_into(staging, source, recipe, encoder, on_progress)
+        if read_part(folder) != result:  # else a worker of a killed run was first, with the same bytes
+            write_file(staging / "part.json", json.dumps(asdict(result), indent=1).encode())
+            publish_folder(staging, folder)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _convert_into(
+    staging: Path, source: Path, recipe: Recipe, encoder: Encoder, on_progress: Callable[[int, int], None]
+) -> PartResult:
+    before = source.stat()
+    identity = identify(source)
     writers = {name: _SplitWriter(staging, name, recipe, encoder) for name in recipe.splits}
     records = empty = position = 0
     for block in read_blocks(source, recipe.template.fields):
@@ -200,7 +212,7 @@ def convert_part(
         raise SourceError(
             f"{source} changed while it was read; run again when it is at rest", path=str(source)
         )
-    result = PartResult(
+    return PartResult(
         path=str(source),
         bytes=identity.bytes,
         mtime_ns=before.st_mtime_ns,
@@ -209,11 +221,6 @@ def convert_part(
         empty=empty,
         splits=splits,
     )
-    if read_part(folder) == result:  # a worker of a killed run came first, with the same bytes
-        shutil.rmtree(staging)
-        return
-    write_file(staging / "part.json", json.dumps(asdict(result), indent=1).encode())
-    publish_folder(staging, folder)
 
 
 def _documents(source: Path, block: Block, template: Template) -> list[bytes]:
