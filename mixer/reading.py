@@ -47,6 +47,7 @@ class Reading:
         self.overrides: list[str] = []
         self._adopt(ledger)
         self._bases = np.array([bases[name] for name in self.plan.names], np.int64)
+        self._live = frontier is not None
         self.frontier = ledger.base.num_steps if frontier is None else frontier
 
     def follow(self, revisions: Iterable[Revision], frontier: int) -> None:
@@ -78,7 +79,7 @@ class Reading:
         return {
             "order_version": ORDER_VERSION,
             "step": step,
-            "frontier": self.frontier,
+            "frontier": self.frontier if self._live else step,  # without a service nothing is promised to anybody
             "data_seed": self.data_seed,
             "shuffle_window": self.shuffle_window,
             "corpora": dict(self.fingerprints),

@@ -1,0 +1,100 @@
+"""Planned rows through torch's own DataLoader: the same global batches for any ranks, workers and prefetching."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from mixer import Ledger, Schedule
+from mixer.dataset import PlannedDataset, PlannedSampler, collate
+from mixer.reader import RowReader, open_corpus
+from mixer.reading import Reading
+from tests.mixer.conftest import SIZES, rows_of
+
+BATCH, STEPS = 12, 60
+SCHEDULE = Schedule.from_dict(
+    {"phases": [
+        {"start": 0, "mixture": {"c4": 1}},
+        {"start": 20, "mixture": {"c4": 0.5, "code": 0.3, "math": 0.2}, "ramp": {"shape": "linear", "length": 10}},
+    ]},
+    num_steps=STEPS, global_batch_size=BATCH, seq_len=16,
+)  # fmt: skip
+
+
+def dataset(corpora: dict[str, Path]) -> PlannedDataset:
+    rows = RowReader([open_corpus(corpora[name]) for name in sorted(corpora)])
+    reading = Reading(
+        Ledger(base=SCHEDULE),
+        {name: open_corpus(path).shard_sizes for name, path in corpora.items()},
+        fingerprints={name: open_corpus(path).fingerprint for name, path in corpora.items()},
+        bases=dict(zip(sorted(corpora), rows.bases.tolist(), strict=True)),
+        data_seed=3,
+        shuffle_window=2,
+    )
+    return PlannedDataset(rows, reading)
+
+
+def batches(data: PlannedDataset, *, num_ranks: int = 1, num_workers: int = 0) -> list[np.ndarray]:
+    """Every global batch [BATCH, seq_len], put together from what each rank's loader gives."""
+    loaders = [
+        DataLoader(
+            data,
+            batch_size=BATCH // num_ranks,
+            sampler=PlannedSampler(data, rank=rank, num_ranks=num_ranks),
+            collate_fn=collate,
+            num_workers=num_workers,
+        )
+        for rank in range(num_ranks)
+    ]
+    return [np.concatenate([part["tokens"].numpy() for part in parts]) for parts in zip(*loaders, strict=True)]
+
+
+@pytest.fixture(scope="module")
+def expected(corpora: dict[str, Path]) -> list[np.ndarray]:
+    """Straight from the plan and the rows as they were written."""
+    plan = dataset(corpora)._reading.plan
+    rows = {name: rows_of(name) for name in SIZES}
+    result = []
+    for step in range(STEPS):
+        batch = plan.batch(step)
+        pairs = zip(batch.corpus.tolist(), batch.sample_id.tolist(), strict=True)
+        result.append(np.stack([rows[plan.names[corpus]][sample] for corpus, sample in pairs]))
+    return result
+
+
+@pytest.mark.parametrize(("num_ranks", "num_workers"), [(1, 0), (1, 1), (1, 3), (2, 0), (2, 1), (4, 0), (4, 3)])
+def test_global_batches_do_not_depend_on_the_topology(
+    corpora: dict[str, Path], expected: list[np.ndarray], num_ranks: int, num_workers: int
+) -> None:
+    found = batches(dataset(corpora), num_ranks=num_ranks, num_workers=num_workers)
+    assert len(found) == STEPS
+    assert all(np.array_equal(one, other) for one, other in zip(found, expected, strict=True))
+
+
+def test_a_resumed_run_goes_on_in_place_on_any_number_of_ranks(
+    corpora: dict[str, Path], expected: list[np.ndarray]
+) -> None:
+    state = dataset(corpora).state_dict(num_samples=25 * BATCH, from_beginning=True)
+    for num_ranks in (1, 2, 3):
+        resumed = dataset(corpora)
+        resumed.load_state_dict(state)
+        found = batches(resumed, num_ranks=num_ranks)
+        assert len(found) == STEPS - 25
+        assert all(np.array_equal(one, other) for one, other in zip(found, expected[25:], strict=True))
+
+
+def test_every_row_carries_its_address(corpora: dict[str, Path]) -> None:
+    data = dataset(corpora)
+    batch = next(iter(DataLoader(data, batch_size=BATCH, sampler=PlannedSampler(data), collate_fn=collate)))
+    assert batch["tokens"].dtype == torch.uint16
+    corpus = data.rows.corpus_of(batch["addresses"].numpy())
+    assert batch["tokens"][:, 0].tolist() == corpus.tolist()
+    assert batch["tokens"][:, 1].tolist() == (batch["addresses"].numpy() - data.rows.bases[corpus] + 1).tolist()
+
+
+def test_lengths_are_those_of_the_run(corpora: dict[str, Path]) -> None:
+    data = dataset(corpora)
+    assert len(data) == STEPS * BATCH
+    assert len(PlannedSampler(data, rank=1, num_ranks=4)) == STEPS * BATCH // 4

@@ -1,0 +1,154 @@
+"""The state of a run's reading: frontier, ranks, and what a checkpoint keeps and refuses."""
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mixer import FrontierError, Ledger, MixerError, Schedule, StateError
+from mixer.reading import Reading, first_difference
+
+PHASES = [{"start": 0, "mixture": {"c4": 1}}, {"start": 40, "mixture": {"c4": 0.5, "math": 0.5}}]
+FINGERPRINTS = {"c4": "aaaa", "math": "bbbb"}
+
+
+def ledger(phases: Any = None, *, batch: int = 8, num_steps: int = 100) -> Ledger:
+    sizes = {"num_steps": num_steps, "global_batch_size": batch, "seq_len": 4}
+    return Ledger(base=Schedule.from_dict({"phases": phases or PHASES}, **sizes))
+
+
+def reading(base: Ledger | None = None, *, frontier: int | None = None, **changes: Any) -> Reading:
+    facts = {"fingerprints": FINGERPRINTS, "data_seed": 7, "shuffle_window": 2, **changes}
+    return Reading(
+        base or ledger(), {"c4": [50, 50], "math": [9]}, bases={"c4": 0, "math": 100}, frontier=frontier, **facts
+    )
+
+
+def revised(base: Ledger, step: int = 60) -> Ledger:
+    return base.propose(
+        {"mixture": {"math": 1}}, parent=0, effective_step=step, frontier=0, author="a", reason="r", time="t"
+    )
+
+
+def everything(run: Reading, start: int, end: int, num_ranks: int = 1) -> list[list[int]]:
+    return [
+        [address for rank in range(num_ranks) for address in run.addresses(step, rank, num_ranks).tolist()]
+        for step in range(start, end)
+    ]
+
+
+@pytest.mark.parametrize("num_ranks", [2, 4, 8])
+def test_ranks_together_read_what_one_rank_would(num_ranks: int) -> None:
+    assert everything(reading(), 0, 100, num_ranks) == everything(reading(), 0, 100)
+
+
+def test_a_batch_that_does_not_divide_is_refused() -> None:
+    with pytest.raises(MixerError, match="8 cannot be divided over 3 ranks: choose a multiple of 3"):
+        reading().addresses(0, 0, 3)
+
+
+def test_nothing_is_handed_out_beyond_the_frontier() -> None:
+    run = reading(frontier=10)
+    run.addresses(9)
+    with pytest.raises(FrontierError) as caught:
+        run.addresses(10)
+    assert (caught.value.step, caught.value.frontier) == (10, 10)
+    run.follow((), 11)
+    run.addresses(10)
+    run.follow((), 5)
+    assert run.frontier == 11
+
+
+def test_following_a_revision_changes_only_what_lies_ahead() -> None:
+    run, alone = reading(frontier=50), reading()
+    before = everything(run, 0, 50)
+    run.follow(revised(run.ledger).revisions, 100)
+    after = everything(run, 0, 100)
+    assert after[:50] == before
+    assert after[:60] == everything(alone, 0, 60)
+    assert run.plan.weights(60) == {"math": 1.0}
+
+
+def test_a_run_from_its_ledger_needs_no_service() -> None:
+    """Live or from the YAML with the same content: the same addresses."""
+    live = reading(frontier=0)
+    live.follow(revised(live.ledger).revisions, 100)
+    yaml = [*PHASES, {"start": 60, "mixture": {"math": 1}}]
+    assert everything(reading(ledger(yaml)), 0, 100) == everything(live, 0, 100)
+
+
+def test_a_checkpoint_is_small_json_and_resumes_in_place() -> None:
+    live = reading(frontier=0)
+    live.follow(revised(live.ledger).revisions, 70)
+    state = json.loads(json.dumps(live.state(33)))
+    assert len(json.dumps(state)) < 1000
+    resumed = reading(frontier=0)
+    resumed.restore(state)
+    assert (resumed.next_step, resumed.frontier, resumed.ledger) == (33, 70, live.ledger)
+    assert live.next_step == 0  # reading the state changed nothing
+    assert everything(resumed, 33, 70) == everything(live, 33, 70)
+
+
+def test_without_a_service_a_checkpoint_promises_nothing_ahead() -> None:
+    state = reading().state(33)
+    live = reading(frontier=0)
+    live.restore(state)
+    assert live.frontier == 33
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"data_seed": 8}, "data_seed was 7, is 8"),
+        ({"shuffle_window": 3}, "shuffle_window was 2, is 3"),
+        ({"fingerprints": {"c4": "cccc", "math": "bbbb"}}, "corpus 'c4' had the content aaaa…, has cccc…"),
+        ({"base": ledger(batch=4)}, "global_batch_size was 8, is 4"),
+        (
+            {"base": ledger([{"start": 0, "mixture": {"c4": 0.9, "math": 0.1}}])},
+            "the mixture of step 0, already trained on, was {'c4': 1.0}, is {'c4': 0.9, 'math': 0.1}",
+        ),
+    ],
+)
+def test_another_run_is_refused_with_both_sides(changes: dict[str, Any], problem: str) -> None:
+    other = reading(**changes)
+    with pytest.raises(StateError) as caught:
+        other.restore(reading().state(33))
+    assert problem in caught.value.problems
+    assert other.next_step == 0
+
+
+def test_an_order_of_another_version_is_refused() -> None:
+    with pytest.raises(StateError, match="order_version was 0, is 1"):
+        reading().restore({**reading().state(33), "order_version": 0})
+
+
+def test_the_override_is_recorded_in_every_later_state() -> None:
+    other = reading(data_seed=8)
+    other.restore(reading().state(33), allow_different_data_and_lose_reproducibility=True)
+    assert other.next_step == 33
+    assert other.state(34)["overrides"] == ["data_seed was 7, is 8"]
+
+
+def test_a_future_edited_in_the_file_is_taken_if_the_past_is_the_same() -> None:
+    state = reading().state(33)
+    edited = reading(ledger([PHASES[0], {"start": 35, "mixture": {"math": 1}}], num_steps=200))
+    edited.restore(state)
+    assert edited.plan.weights(35) == {"math": 1.0}
+    assert everything(edited, 0, 33) == everything(reading(), 0, 33)
+
+
+def test_the_first_difference_of_two_schedules() -> None:
+    one, other = ledger().schedule, revised(ledger()).schedule
+    assert first_difference(one, other, 60) is None
+    assert first_difference(one, other, 61) == 60
+    zero = ledger([{"start": 0, "mixture": {"c4": 1, "math": 0}}]).schedule
+    assert first_difference(one, zero, 40) is None
+    assert first_difference(one, zero, 100) == 40
+
+
+def test_addresses_are_those_of_the_corpora() -> None:
+    run = reading()
+    batch = run.plan.batch(50)
+    bases = np.array([0, 100])
+    assert run.addresses(50).tolist() == (bases[batch.corpus] + batch.sample_id).tolist()
