@@ -75,9 +75,7 @@ def _apply(raw: dict[str, Any], override: str) -> None:
             node = node[int(part)] if isinstance(node, list) else node.setdefault(part, {})
         node[int(last) if isinstance(node, list) else last] = yaml.load(value, _UniqueKeys)
     except (IndexError, ValueError, TypeError, AttributeError):
-        raise ConfigError(
-            [f"the override {override!r} names no place in the configuration @ $.{key}"]
-        ) from None
+        raise ConfigError([f"the override {override!r} names no place in the configuration @ $.{key}"]) from None
     except yaml.YAMLError:
         raise ConfigError([f"the value of the override {override!r} is not YAML @ $.{key}"]) from None
 
@@ -86,9 +84,7 @@ def _describe(error: Mapping[str, Any]) -> str:
     """One pydantic error as "message @ $.place", with what was found."""
     place = _place(error["loc"])
     if error["type"] == "extra_forbidden":
-        return (
-            f"unknown key {error['loc'][-1]!r}{_did_you_mean(error['loc'][-1], _all_keys(Config))} @ {place}"
-        )
+        return f"unknown key {error['loc'][-1]!r}{_did_you_mean(error['loc'][-1], _all_keys(Config))} @ {place}"
     if error["type"] == "missing":
         return f"this key is missing @ {place}"
     message = error["msg"][0].lower() + error["msg"][1:]
@@ -158,9 +154,7 @@ def _schedule_problems(raw: Mapping[str, Any]) -> list[str]:
     except ValueError:
         return []
     try:
-        Schedule.from_dict(
-            schedule, num_steps=num_steps, global_batch_size=batch, seq_len=seq_len, place="$.schedule"
-        )
+        Schedule.from_dict(schedule, num_steps=num_steps, global_batch_size=batch, seq_len=seq_len, place="$.schedule")
     except ScheduleError as error:
         return error.problems
     return []
@@ -170,9 +164,7 @@ def _consistency_problems(config: Config) -> list[str]:
     """What single keys cannot know: lengths of time, and numbers that must fit each other."""
     problems = _length_problems(config)
     if config.model.d_model % config.model.n_heads:
-        problems.append(
-            f"must divide d_model ({config.model.d_model}), found {config.model.n_heads} @ $.model.n_heads"
-        )
+        problems.append(f"must divide d_model ({config.model.d_model}), found {config.model.n_heads} @ $.model.n_heads")
     if config.autoresume and config.save_folder is None:
         problems.append("autoresume looks for checkpoints in save_folder, which is not given @ $.autoresume")
     if config.service:

@@ -73,9 +73,7 @@ def test_all_problems_are_told_at_once_with_their_places(tmp_path: Path) -> None
     assert "this key is missing @ $.data_seed" in text
     assert "@ $.seq_len" in text
     assert "@ $.model.name" in text
-    assert (
-        "unknown corpus 'starcodr', did you mean 'starcoder'? @ $.schedule.phases[1].mixture.starcodr" in text
-    )
+    assert "unknown corpus 'starcodr', did you mean 'starcoder'? @ $.schedule.phases[1].mixture.starcodr" in text
     assert len(problems) == 5
 
 
@@ -96,9 +94,7 @@ def test_all_problems_are_told_at_once_with_their_places(tmp_path: Path) -> None
     ],
 )
 def test_wrong_schedules_name_their_place(tmp_path: Path, phases: Any, expected: str) -> None:
-    assert any(
-        expected in problem for problem in problems_of(write(tmp_path, {"schedule": {"phases": phases}}))
-    )
+    assert any(expected in problem for problem in problems_of(write(tmp_path, {"schedule": {"phases": phases}})))
 
 
 @pytest.mark.parametrize(
@@ -147,9 +143,7 @@ def test_overrides_reach_every_place(tmp_path: Path) -> None:
     assert (config.model.d_model, config.model.n_layers, config.model.d_ff) == (512, 3, 2048)
 
 
-@pytest.mark.parametrize(
-    "override", ["global_batch_size", "=3", "run_name.x=3", "schedule.phases[9].start=3", "a=[1"]
-)
+@pytest.mark.parametrize("override", ["global_batch_size", "=3", "run_name.x=3", "schedule.phases[9].start=3", "a=[1"])
 def test_overrides_that_name_no_place(tmp_path: Path, override: str) -> None:
     assert len(problems_of(write(tmp_path, {}), override)) == 1
 

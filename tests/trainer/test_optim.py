@@ -18,9 +18,7 @@ def test_every_step_of_the_paper_s_run_lies_on_the_closed_form() -> None:
         if done <= warmup:
             expected = 3e-4 * (done / warmup)
         else:
-            expected = floor + 0.5 * (peak - floor) * (
-                1 + math.cos(math.pi * (done - warmup) / (steps - warmup))
-            )
+            expected = floor + 0.5 * (peak - floor) * (1 + math.cos(math.pi * (done - warmup) / (steps - warmup)))
         assert math.isclose(lr_at(step, **PAPER), expected, rel_tol=1e-12), step
 
 
@@ -35,10 +33,7 @@ def test_the_marks_of_the_curve() -> None:
 
 @pytest.mark.parametrize(("num_steps", "warmup_steps"), [(1, 1), (10, 10), (10, 1), (2, 1)])
 def test_short_runs_have_a_rate_for_every_step(num_steps: int, warmup_steps: int) -> None:
-    rates = [
-        lr_at(s, num_steps=num_steps, warmup_steps=warmup_steps, peak=1.0, floor=0.1)
-        for s in range(num_steps)
-    ]
+    rates = [lr_at(s, num_steps=num_steps, warmup_steps=warmup_steps, peak=1.0, floor=0.1) for s in range(num_steps)]
     assert all(0 < rate <= 1.0 for rate in rates)
     assert rates[warmup_steps - 1] == 1.0
 

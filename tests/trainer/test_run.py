@@ -1,0 +1,162 @@
+"""Whole runs: every batch is the planned one, whatever the topology, and a killed run goes on as if nothing happened."""
+
+import random
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mixer import Plan
+from tests.trainer.conftest import NUM_STEPS, run_config
+from tests.trainer.corpora import NAMES, make_rows
+from tests.trainer.launch import Run, last_of_each_step, steps_in, wait_for_step
+from trainer.loading import load
+from trainer.record import digest_rows
+from trainer.sources import open_sources
+
+
+def digests(out: Path) -> list[str]:
+    """Of the last line of each step, in the order of the steps in the file."""
+    return [line["digest"] for line in last_of_each_step(out / "metrics.jsonl").values()]
+
+
+def losses(out: Path) -> list[float]:
+    return [line["loss"] for line in last_of_each_step(out / "metrics.jsonl").values()]
+
+
+def plan_of(out: Path) -> Plan:
+    return open_sources(load(out / "cfg.yaml")).plan()
+
+
+def test_every_batch_is_the_planned_one(undisturbed: Path) -> None:
+    plan = plan_of(undisturbed)
+    rows = {name: make_rows(name, num_samples=300, seed=0) for name in NAMES}
+    lines = list(steps_in(undisturbed / "metrics.jsonl"))
+    assert [line["step"] for line in lines] == list(range(NUM_STEPS))
+    for line in lines:
+        batch = plan.batch(line["step"])
+        slots = zip(batch.corpus, batch.sample_id, strict=True)
+        expected = np.stack([rows[plan.names[corpus]][sample] for corpus, sample in slots])
+        assert line["digest"] == digest_rows(expected), line["step"]
+        assert {name: n for name, n in line["counts"].items() if n} == plan.counts(line["step"])
+
+
+def test_the_loss_falls_and_the_rate_follows_its_curve(undisturbed: Path) -> None:
+    lines = list(steps_in(undisturbed / "metrics.jsonl"))
+    assert lines[0]["loss"] == pytest.approx(np.log(256), rel=0.02)
+    assert lines[8]["loss"] < 4.5
+    assert lines[3]["lr"] == 3e-3
+    assert lines[-1]["lr"] == pytest.approx(3e-5)
+    assert [line["tokens"] for line in lines] == [512 * (step + 1) for step in range(NUM_STEPS)]
+
+
+@pytest.mark.parametrize(
+    ("num_ranks", "changes"),
+    [
+        (1, {"num_workers": 3, "device_train_microbatch_size": 4}),
+        (1, {"num_workers": 0, "device_train_microbatch_size": 3}),
+        (2, {"num_workers": 1}),
+    ],
+)
+def test_batches_and_losses_do_not_depend_on_the_topology(
+    num_ranks: int, changes: dict[str, int], undisturbed: Path, corpora: Path, tmp_path: Path
+) -> None:
+    run = Run([str(run_config(corpora, tmp_path, **changes))], tmp_path, num_ranks=num_ranks)
+    assert run.wait() == 0, run.output
+    assert digests(tmp_path) == digests(undisturbed)
+    assert losses(tmp_path) == pytest.approx(losses(undisturbed), abs=1e-4)
+
+
+def kill_and_resume(config: Path, out: Path, kill_after_steps: list[int]) -> None:
+    for step in kill_after_steps:
+        run = Run([str(config)], out)
+        wait_for_step(run, out / "metrics.jsonl", step)
+        run.kill()
+    run = Run([str(config)], out)
+    assert run.wait() == 0, run.output
+
+
+def assert_like_undisturbed(out: Path, undisturbed: Path) -> None:
+    reference = {line["step"]: line for line in steps_in(undisturbed / "metrics.jsonl")}
+    for line in steps_in(out / "metrics.jsonl"):  # also what was trained and then lost in a crash
+        assert line["digest"] == reference[line["step"]]["digest"], line["step"]
+        assert line["loss"] == pytest.approx(reference[line["step"]]["loss"], abs=1e-5), line["step"]
+        assert line["lr"] == reference[line["step"]]["lr"]
+    assert digests(out) == digests(undisturbed)
+
+
+def test_a_killed_run_goes_on_as_if_nothing_had_happened(corpora: Path, undisturbed: Path, tmp_path: Path) -> None:
+    config = run_config(corpora, tmp_path)
+    generator = random.Random(5)
+    kill_and_resume(config, tmp_path, sorted(generator.sample(range(2, NUM_STEPS - 1), 3)))
+    assert_like_undisturbed(tmp_path, undisturbed)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("seed", range(5))
+def test_many_kills(seed: int, corpora: Path, undisturbed: Path, tmp_path: Path) -> None:
+    config = run_config(corpora, tmp_path, save_interval="1ba")
+    kill_and_resume(config, tmp_path, sorted(random.Random(seed).sample(range(NUM_STEPS - 1), 10)))
+    assert_like_undisturbed(tmp_path, undisturbed)
+
+
+def test_one_process_can_be_followed_by_two(corpora: Path, undisturbed: Path, tmp_path: Path) -> None:
+    half_way(undisturbed, tmp_path, step=12)
+    run = Run([str(run_config(corpora, tmp_path))], tmp_path, num_ranks=2)
+    assert run.wait() == 0, run.output
+    assert "going on at step 12" in run.output
+    assert digests(tmp_path) == digests(undisturbed)[12:]
+    assert losses(tmp_path) == pytest.approx(losses(undisturbed)[12:], abs=1e-4)
+
+
+def half_way(undisturbed: Path, out: Path, *, step: int) -> None:
+    """Make `out` the folder of a run that was stopped after a checkpoint at `step`."""
+    (out / "checkpoints").mkdir(parents=True)
+    shutil.copy(undisturbed / "checkpoints" / f"step-{step:08d}.pt", out / "checkpoints")
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"data_seed": 18}, "data_seed was 17, is 18"),
+        ({"global_batch_size": 8}, "global_batch_size was 16, is 8"),
+        (
+            {"schedule": {"phases": [{"start": 0, "mixture": {"code": 1.0}}]}},
+            "the mixture of step 0, already trained on",
+        ),
+    ],
+)
+def test_a_checkpoint_of_another_run_is_refused_with_both_sides(
+    changes: dict[str, object], expected: str, corpora: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    half_way(undisturbed, tmp_path, step=12)
+    run = Run([str(run_config(corpora, tmp_path, **changes))], tmp_path)
+    assert run.wait() == 2
+    assert expected in run.output.splitlines()[-1]
+    assert "Traceback" not in run.output
+    assert not list(steps_in(tmp_path / "metrics.jsonl"))
+
+
+def test_a_run_can_branch_off_with_another_future(corpora: Path, undisturbed: Path, tmp_path: Path) -> None:
+    phases = [
+        {"start": 0, "mixture": {"c4": 1.0}},
+        {"start": 9, "mixture": {"c4": 0.7, "code": 0.3}},
+        {"start": 13, "mixture": {"math": 1.0}},
+    ]
+    source = undisturbed / "checkpoints" / "step-00000012.pt"
+    config = run_config(corpora, tmp_path, schedule={"phases": phases}, load_path=str(source), max_duration="15ba")
+    run = Run([str(config)], tmp_path)
+    assert run.wait() == 0, run.output
+    lines = last_of_each_step(tmp_path / "metrics.jsonl")
+    assert list(lines) == [12, 13, 14]
+    assert lines[12]["digest"] == digests(undisturbed)[12]
+    assert lines[13]["counts"] == {"c4": 0, "code": 0, "math": 16}
+
+
+def test_a_finished_run_has_nothing_to_do(undisturbed: Path, tmp_path: Path) -> None:
+    before = (undisturbed / "metrics.jsonl").read_bytes()
+    run = Run([str(undisturbed / "cfg.yaml")], tmp_path)
+    assert run.wait() == 0, run.output
+    assert f"all {NUM_STEPS} steps are done" in run.output
+    assert (undisturbed / "metrics.jsonl").read_bytes() == before

@@ -1,0 +1,62 @@
+"""Which callbacks a run has, in the order in which they act on one event."""
+
+from collections.abc import Mapping
+
+from composer import Callback
+from composer.utils import dist
+
+from trainer.checkpoints import Checkpoints
+from trainer.config import Config
+from trainer.feed import Feed
+from trainer.heldout import HeldOut
+from trainer.live import Client, Live
+from trainer.optim import LearningRate
+from trainer.record import MetricsFile, Record, StepLines
+from trainer.sources import Sources
+
+
+def callbacks_of(config: Config, sources: Sources, feed: Feed) -> list[Callback]:
+    """Rate, record, evaluation, live schedule, checkpoints: each sees what those before it did in the same step."""
+    num_steps = config.num_steps
+    file = MetricsFile(config.metrics_file)
+    record = Record(file, names=feed.names, revision=lambda: feed.ledger.number)
+    rate = LearningRate(
+        num_steps=num_steps,
+        warmup_steps=config.steps(config.lr_schedule.warmup),
+        peak=config.lr_schedule.peak,
+        floor=config.lr_schedule.floor,
+    )
+    callbacks: list[Callback] = [rate, record]
+    held_out = None
+    if config.eval:
+        held_out = HeldOut(
+            sources.held_out_rows(config.eval.num_samples),
+            file=file,
+            interval=config.steps(config.eval.interval),
+            num_steps=num_steps,
+            batch_size=config.device_train_microbatch_size or feed.batch_size,
+            switchpoints=lambda: feed.switchpoints,
+        )
+        callbacks.append(held_out)
+    callbacks.append(StepLines(record, interval=config.log_interval, num_steps=num_steps))
+    if config.service:
+        client = Client(config.service, sources.definition) if dist.get_global_rank() == 0 else None
+
+        def report() -> tuple[Mapping[str, float], Mapping[str, int]]:
+            losses = {f"eval/{name}/loss": loss for name, loss in held_out.last.items()} if held_out else {}
+            return {
+                **{key: record.last[key] for key in ("loss", "lr") if key in record.last},
+                **losses,
+            }, record.totals
+
+        callbacks.append(Live(feed, client=client, config=config.service, report=report))
+    if config.save_folder:
+        callbacks.append(
+            Checkpoints(
+                config.save_folder,
+                interval=config.steps(config.save_interval),
+                num_steps=num_steps,
+                num_to_keep=config.save_num_checkpoints_to_keep,
+            )
+        )
+    return callbacks

@@ -1,0 +1,91 @@
+"""What the model is fed: the planned samples as Composer wants them, and the schedule they follow.
+
+Each batch of a rank is {"tokens": [n, seq_len] in the shards' own integer type, "corpus": [n] int64, index
+into `names`}, in slot order. Which samples these are does not depend on ranks, workers or microbatches. A resumed
+run replays nothing: Composer keeps and restores the position through the dataset's own state. Nothing is handed out
+at or above the frontier. Loader workers only read rows; the plan lives in each rank's main process.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from composer.core import DataSpec
+from torch.utils.data import DataLoader
+
+from mixer import Ledger, Revision
+from mixer.dataset import PlannedDataset, PlannedSampler
+from mixer.reading import rank_batch_size
+from trainer.config import PREFETCH_FACTOR
+from trainer.sources import Sources
+
+Batch = dict[str, torch.Tensor]
+
+
+class Feed:
+    """The training data of one rank. Raises mixer's MixerError where the batch does not divide over the ranks."""
+
+    def __init__(self, sources: Sources, *, rank: int, num_ranks: int) -> None:
+        self._config = sources.config
+        self.names = sources.names
+        self.batch_size = rank_batch_size(self._config.global_batch_size, num_ranks)
+        rows = sources.rows()
+        self._reading = sources.reading(rows)
+        self._dataset = _LabelledDataset(rows, self._reading)
+        self._sampler = PlannedSampler(self._dataset, rank=rank, num_ranks=num_ranks)
+
+    def data_spec(self) -> DataSpec:
+        """The loader of this rank; one Composer epoch is the whole run."""
+        num_workers = self._config.num_workers
+        loader = DataLoader(
+            self._dataset,
+            batch_size=self.batch_size,
+            sampler=self._sampler,
+            collate_fn=_collate,
+            num_workers=num_workers,
+            prefetch_factor=PREFETCH_FACTOR if num_workers else None,
+            pin_memory=torch.cuda.is_available(),
+        )
+        return DataSpec(
+            loader,
+            get_num_samples_in_batch=lambda batch: len(batch["tokens"]),
+            get_num_tokens_in_batch=lambda batch: batch["tokens"].numel(),
+        )
+
+    @property
+    def num_steps(self) -> int:
+        """Steps of the whole run."""
+        return self._config.num_steps
+
+    @property
+    def ledger(self) -> Ledger:
+        """The schedule with the revisions known so far."""
+        return self._reading.ledger
+
+    @property
+    def frontier(self) -> int:
+        """The first step that may not be handed out yet."""
+        return self._reading.frontier
+
+    @property
+    def switchpoints(self) -> Sequence[int]:
+        """First steps of the phases of the schedule in force."""
+        return self._reading.plan.schedule.switchpoints
+
+    def follow(self, revisions: Sequence[Mapping[str, Any]], frontier: int) -> None:
+        """Take over the service's decisions; every rank must do so between the same two steps."""
+        self._reading.follow([Revision.from_dict(revision) for revision in revisions], frontier)
+
+
+class _LabelledDataset(PlannedDataset):
+    """Planned rows, each with the corpus that it was read from."""
+
+    def __getitems__(self, addresses: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:  # type: ignore[override]
+        corpus = np.searchsorted(self.rows.bases, addresses, side="right") - 1
+        return self.rows.read(addresses), corpus
+
+
+def _collate(batch: tuple[np.ndarray, np.ndarray]) -> Batch:
+    tokens, corpus = batch
+    return {"tokens": torch.from_numpy(tokens), "corpus": torch.from_numpy(corpus)}

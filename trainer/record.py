@@ -1,0 +1,143 @@
+"""What happened in each step, written down where other programs can check it: the metrics file.
+
+One JSON object a line, by rank 0, of two kinds:
+
+    {"step": 12, "loss": 5.31, "lr": 0.0003, "counts": {"c4": 13, "code": 3}, "digest": "9f…", "tokens": 53248,
+     "revision": 0, "time": 1760000000.0}
+    {"step": 20, "eval": {"c4": 5.12, "code": 4.98}}
+
+`step` of the first kind is the 0-based step that was trained, `loss` its mean over tokens and all ranks in nats,
+`counts` the samples of each corpus as they were read, `tokens` the tokens of the run up to and including it,
+`revision` the newest revision known. `step` of the second kind is the number of steps trained before the evaluation.
+
+`digest` proves which samples were trained on, whatever the number of ranks, workers or microbatches: BLAKE2b of
+16 bytes over the concatenation, in slot order, of the BLAKE2b of 8 bytes of each row as little-endian uint32.
+`digest_rows` computes it from any rows, so a reader of the shards can check a run from outside.
+
+After a crash, steps since the last checkpoint are trained again and their lines stand twice, in the order of
+writing: readers take the last line of a step. A line that a crash has cut off is closed by the next start; readers
+skip what is not JSON.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from composer import Callback, Logger, State
+from composer.utils import dist
+
+log = logging.getLogger(__name__)
+
+
+def digest_rows(rows: np.ndarray) -> str:
+    """The digest of a batch given as its rows of token ids [n, seq_len] in slot order, in any integer type."""
+    return hashlib.blake2b(_digest_each(rows), digest_size=16).hexdigest()
+
+
+def _digest_each(rows: np.ndarray) -> bytes:
+    """8 bytes for each row, in order."""
+    return b"".join(hashlib.blake2b(row.tobytes(), digest_size=8).digest() for row in rows.astype("<u4"))
+
+
+class MetricsFile:
+    """Appends JSON lines to `path` on rank 0, each with one write; None: goes nowhere."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._file = None
+        if path is None or dist.get_global_rank() != 0:
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = path.open("ab+", buffering=0)
+        if self._file.seek(0, os.SEEK_END):
+            self._file.seek(-1, os.SEEK_END)
+            if self._file.read(1) != b"\n":
+                self._file.write(b"\n")
+
+    def write(self, line: Mapping[str, Any]) -> None:
+        if self._file is not None:
+            self._file.write(json.dumps(line).encode() + b"\n")
+
+
+class Record(Callback):
+    """Writes the line of each step, logs each corpus' share, and keeps `last` and `totals` for the live schedule.
+
+    `names` are the corpora in the order of the batch's corpus indices; `revision` tells the newest revision known.
+    """
+
+    def __init__(self, file: MetricsFile, *, names: Sequence[str], revision: Callable[[], int]) -> None:
+        self.last: dict[str, Any] = {}
+        self.totals = dict.fromkeys(names, 0)
+        self._file = file
+        self._names = names
+        self._revision = revision
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"totals": self.totals}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.totals |= state["totals"]
+
+    def after_dataloader(self, state: State, logger: Logger) -> None:
+        tokens, corpus = state.batch["tokens"].numpy(), state.batch["corpus"].numpy()
+        of_ranks = dist.all_gather_object((_digest_each(tokens), np.bincount(corpus, minlength=len(self._names))))
+        rows = b"".join(digests for digests, _ in of_ranks)
+        counts = sum(counts for _, counts in of_ranks).tolist()
+        self.last = {
+            "counts": dict(zip(self._names, counts, strict=True)),
+            "digest": hashlib.blake2b(rows, digest_size=16).hexdigest(),
+        }
+
+    def batch_end(self, state: State, logger: Logger) -> None:
+        counts = self.last["counts"]
+        for name, count in counts.items():
+            self.totals[name] += count
+        self.last |= {
+            "step": int(state.timestamp.batch) - 1,
+            "loss": state.total_loss_dict["loss/train/total"],
+            "lr": state.optimizers[0].param_groups[0]["lr"],
+            "tokens": int(state.timestamp.token),
+            "revision": self._revision(),
+            "time": time.time(),
+        }
+        self._file.write(self.last)
+        logger.log_metrics({f"share/{name}": share for name, share in shares(counts).items()})
+        logger.log_metrics({f"share_so_far/{name}": share for name, share in shares(self.totals).items()})
+
+
+def shares(counts: Mapping[str, int]) -> dict[str, float]:
+    """Counts of samples as shares of their sum."""
+    total = max(1, sum(counts.values()))
+    return {name: count / total for name, count in counts.items()}
+
+
+class StepLines(Callback):
+    """One line every `interval` steps through logging, where there is no terminal for a progress bar."""
+
+    def __init__(self, record: Record, *, interval: int, num_steps: int) -> None:
+        self._record = record
+        self._interval = interval
+        self._num_steps = num_steps
+        self._since = (0, time.monotonic())
+
+    def fit_start(self, state: State, logger: Logger) -> None:
+        self._since = (int(state.timestamp.batch), time.monotonic())
+
+    def batch_end(self, state: State, logger: Logger) -> None:
+        done = int(state.timestamp.batch)
+        if done % self._interval and done != self._num_steps:
+            return
+        (before, then), now = self._since, time.monotonic()
+        self._since = (done, now)
+        last = self._record.last
+        mixture = " ".join(f"{name} {share:.3f}" for name, share in shares(last["counts"]).items())
+        rate = (done - before) / max(now - then, 1e-9)
+        log.info(
+            "step %d/%d  loss %.4f  lr %.3g  %s  %.2f steps/s",
+            done, self._num_steps, last["loss"], last["lr"], mixture, rate,
+        )  # fmt: skip

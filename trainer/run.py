@@ -1,0 +1,102 @@
+"""A pretraining run, from top to bottom.
+
+    composer trainer/run.py cfg.yaml global_batch_size=64 corpora.c4.local=/data/c4/train
+    python trainer/run.py cfg.yaml --dry-run
+
+Exit codes: 0 done, 1 the work failed, 2 the configuration, the data or the checkpoint is wrong (one line each on
+standard error, nothing is written). Torch and Composer take ten seconds to import, so they are imported only when
+the configuration and the corpora are known to be right.
+"""
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from mixer import MixerError
+from trainer.config import Config
+from trainer.errors import TrainerError
+from trainer.loading import load
+from trainer.sources import Sources, open_sources
+from trainer.summary import describe
+
+log = logging.getLogger("trainer")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Parse the command line, check everything, then train; returns the exit code."""
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(format="%(message)s", stream=sys.stdout)
+    first_rank = os.environ.get("RANK", "0") == "0"
+    log.setLevel(logging.INFO if first_rank else logging.WARNING)
+    try:
+        config = load(options.config, options.overrides)
+        sources = open_sources(config)
+        log.info("%s", describe(config, sources))
+        if not options.dry_run:
+            train(config, sources)
+    except (TrainerError, MixerError) as error:
+        sys.stderr.write(f"{error}\n")
+        return getattr(error, "exit_code", 2)
+    return 0
+
+
+def train(config: Config, sources: Sources) -> None:
+    """Train the whole run, from its newest checkpoint if there is one; raises TrainerError or MixerError."""
+    import torch
+    from composer import Trainer
+    from composer.algorithms import GradientClipping
+    from composer.utils import dist
+
+    from trainer.callbacks import callbacks_of
+    from trainer.checkpoints import resume_point
+    from trainer.feed import Feed
+    from trainer.model import build_model
+    from trainer.optim import build_optimizer
+
+    device = config.device if config.device != "auto" else ("gpu" if torch.cuda.is_available() else "cpu")
+    dist.initialize_dist(device)
+    load_path = resume_point(config)
+    feed = Feed(sources, rank=dist.get_global_rank(), num_ranks=dist.get_world_size())
+    model = build_model(config.model, seq_len=config.seq_len, seed=config.seed)
+    trainer = Trainer(
+        run_name=config.run_name,
+        model=model,
+        train_dataloader=feed.data_spec(),
+        optimizers=build_optimizer(model, config.optimizer, peak=config.lr_schedule.peak),
+        algorithms=GradientClipping(clipping_type="norm", clipping_threshold=config.optimizer.clip_norm),
+        callbacks=callbacks_of(config, sources, feed),
+        max_duration=f"{config.num_steps}ba",
+        device=device,
+        precision=config.precision,
+        device_train_microbatch_size=min(config.device_train_microbatch_size or feed.batch_size, feed.batch_size),
+        seed=config.seed,
+        load_path=None if load_path is None else str(load_path),
+        progress_bar=sys.stderr.isatty(),
+    )
+    done = int(trainer.state.timestamp.batch)
+    if done >= config.num_steps:
+        log.info("all %d steps are done: %s", done, load_path)
+        return
+    if load_path is not None:
+        log.info("going on at step %d from %s", done, load_path)
+    trainer.fit()
+    trainer.close()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="trainer/run.py",
+        description="Pretrain a language model on a scheduled mixture of corpora.",
+        epilog="Example: composer trainer/run.py trainer/configs/tiny.yaml corpora.c4.local=/data/c4/train",
+    )
+    parser.add_argument("config", type=Path, metavar="cfg.yaml", help="the configuration of the run")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="replaces a key, as in eval.interval=50ba")
+    parser.add_argument("--dry-run", action="store_true", help="print what would be done, and the forecast, and stop")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,152 @@
+"""The corpora of a run, opened: their shards, held-out splits and identities, and what follows from them.
+
+`open_sources` reads indexes and manifests only, and refuses, all problems at once, what cannot be trained on: a
+corpus that is not there, another sequence length, another tokenizer, ids beyond the model's vocabulary, a mixture
+that would read a corpus more often than its cap allows. No torch, no composer.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mixer import Corpus, CorpusError, Ledger, Plan
+from mixer.reader import LocalCorpus, RowReader, open_corpus
+from mixer.reading import Reading
+from trainer.config import Config
+from trainer.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sources:
+    """`train` and `held_out` by corpus name; `held_out` is empty without evaluation."""
+
+    config: Config
+    train: Mapping[str, LocalCorpus]
+    held_out: Mapping[str, LocalCorpus]
+
+    @property
+    def names(self) -> list[str]:
+        """The corpora, sorted: the order of the batch's corpus indices."""
+        return sorted(self.train)
+
+    @property
+    def corpora(self) -> dict[str, Corpus]:
+        """What the plan must know of each corpus."""
+        return {
+            name: Corpus(
+                shard_sizes=self.train[name].shard_sizes,
+                max_epochs=self.config.corpora[name].max_epochs,
+                then=self.config.corpora[name].then,
+            )
+            for name in self.names
+        }
+
+    def plan(self) -> Plan:
+        """The plan of the schedule in the file; raises mixer's RepetitionError and others of its tree."""
+        config = self.config
+        return Plan(
+            config.base_schedule(), self.corpora, data_seed=config.data_seed, shuffle_window=config.shuffle_window
+        )
+
+    def rows(self) -> RowReader:
+        """All training rows, corpora in the order of `names`."""
+        return RowReader([self.train[name] for name in self.names])
+
+    def reading(self, rows: RowReader) -> Reading:
+        """The state of a run that starts; with a live schedule nothing may be handed out before it was frozen."""
+        return Reading(
+            Ledger(base=self.config.base_schedule()),
+            self.corpora,
+            fingerprints={name: self.train[name].fingerprint for name in self.names},
+            bases=dict(zip(self.names, rows.bases.tolist(), strict=True)),
+            data_seed=self.config.data_seed,
+            shuffle_window=self.config.shuffle_window,
+            frontier=0 if self.config.service else None,
+        )
+
+    def held_out_rows(self, num_samples: int) -> dict[str, np.ndarray]:
+        """The first `num_samples` rows of each held-out split, [n, seq_len]."""
+        return {
+            name: RowReader([corpus]).read(np.arange(min(num_samples, corpus.num_samples)))
+            for name, corpus in sorted(self.held_out.items())
+        }
+
+    @property
+    def definition(self) -> dict[str, Any]:
+        """The run as the service wants it: the body of `POST /v1/runs`."""
+        config = self.config
+        corpora = {
+            name: {
+                "shard_sizes": corpus.shard_sizes.tolist(),
+                "max_epochs": config.corpora[name].max_epochs,
+                "then": config.corpora[name].then,
+                "fingerprint": corpus.fingerprint,
+            }
+            for name, corpus in self.train.items()
+        }
+        return {
+            "name": config.run_name,
+            "data_seed": config.data_seed,
+            "global_batch_size": config.global_batch_size,
+            "seq_len": config.seq_len,
+            "num_steps": config.num_steps,
+            "shuffle_window": config.shuffle_window,
+            "corpora": corpora,
+            "schedule": config.base_schedule().to_dict(),
+        }
+
+
+def open_sources(config: Config) -> Sources:
+    """Open every corpus of `config`; raises ConfigError with all problems, each with its place in the file."""
+    problems: list[str] = []
+    train, held_out = {}, {}
+    for name, corpus in config.corpora.items():
+        train[name] = _open(corpus.local, f"$.corpora.{name}.local", config, problems)
+        if config.eval:
+            held_out[name] = _open(corpus.holdout_folder, f"$.corpora.{name}.holdout", config, problems)
+    problems += _tokenizer_problems(config)
+    if problems:
+        raise ConfigError(problems)
+    return Sources(
+        config=config,
+        train={name: corpus for name, corpus in train.items() if corpus},
+        held_out={name: corpus for name, corpus in held_out.items() if corpus},
+    )
+
+
+def _open(folder: Path, place: str, config: Config, problems: list[str]) -> LocalCorpus | None:
+    try:
+        corpus = open_corpus(folder)
+    except CorpusError as error:
+        problems.append(f"{error} @ {place}")
+        return None
+    if corpus.seq_len != config.seq_len:
+        problems.append(
+            f"the rows in {folder} have {corpus.seq_len} tokens, seq_len is {config.seq_len}: "
+            f"convert the corpus again or change seq_len @ {place}"
+        )
+    return corpus
+
+
+def _tokenizer_problems(config: Config) -> list[str]:
+    """Corpora that were made with different tokenizers, or with one that has more ids than the model."""
+    problems, of_tokenizer = [], {}
+    for name, corpus in config.corpora.items():
+        manifest = corpus.local / "corpus.json"
+        if not manifest.is_file():
+            continue
+        facts = json.loads(manifest.read_text())
+        of_tokenizer.setdefault(facts.get("tokenizer_sha256"), []).append(name)
+        if facts.get("vocab_size", 0) > config.model.vocab_size:
+            problems.append(
+                f"the tokenizer of {name} has {facts['vocab_size']} ids, the model {config.model.vocab_size}: "
+                "raise it to the next multiple of 128 @ $.model.vocab_size"
+            )
+    if len(of_tokenizer) > 1:
+        groups = " and ".join(", ".join(names) for names in of_tokenizer.values())
+        problems.append(f"corpora were made with different tokenizers ({groups}): convert them with one @ $.corpora")
+    return problems

@@ -1,0 +1,67 @@
+"""What a run will do, as text, before it does it: derived quantities, the schedule and the forecast.
+
+Arithmetic only: no torch, no composer, nothing is read but what `Sources` already holds.
+"""
+
+from collections.abc import Iterator, Mapping
+
+from trainer.config import Config
+from trainer.sources import Sources
+
+
+def describe(config: Config, sources: Sources) -> str:
+    """The page that `--dry-run` prints and that every run prints before training."""
+    return "\n".join([*_quantities(config), *_schedule(config), *_forecast(sources)])
+
+
+def _quantities(config: Config) -> Iterator[str]:
+    model, rate = config.model, config.lr_schedule
+    num_tokens = config.num_steps * config.tokens_per_step
+    yield f"run             {config.run_name}"
+    yield (
+        f"model           {model.name}: {model.num_parameters:,} parameters ({model.n_layers} layers, "
+        f"d_model {model.d_model}, {model.n_heads} heads, vocabulary {model.vocab_size:,})"
+    )
+    yield f"tokens / step   {config.global_batch_size:,} × {config.seq_len:,} = {config.tokens_per_step:,}"
+    yield f"tokens / run    {config.num_steps:,} steps × {config.tokens_per_step:,} = {num_tokens:,}"
+    yield (
+        f"learning rate   {config.steps(rate.warmup):,} steps up to {rate.peak:g}, "
+        f"then a cosine to {rate.floor:g} at step {config.num_steps:,}"
+    )
+    if config.eval:
+        yield f"evaluation      every {config.steps(config.eval.interval):,} steps, {config.eval.num_samples:,} samples a corpus"
+    if config.save_folder:
+        yield f"checkpoints     every {config.steps(config.save_interval):,} steps in {config.save_folder}"
+    if config.service:
+        yield f"live schedule   {config.service.url}, every {config.service.sync_interval} steps"
+
+
+def _schedule(config: Config) -> Iterator[str]:
+    schedule = config.base_schedule()
+    yield "schedule"
+    for phase in schedule.to_dict()["phases"]:
+        ramp = phase.get("ramp")
+        over = f"  ({ramp['shape']} over {ramp['length']})" if ramp else ""
+        yield f"  from {phase['start']:<12}{_mixture(phase['mixture'])}{over}"
+
+
+def _mixture(mixture: Mapping[str, float]) -> str:
+    return "  ".join(f"{name} {weight:g}" for name, weight in mixture.items())
+
+
+def _forecast(sources: Sources) -> Iterator[str]:
+    """Samples, tokens and epochs of each corpus by the end of the run; a warning for each that repeats."""
+    forecast = sources.plan().forecast()
+    width = max(len(name) for name in forecast)
+    yield "forecast for the whole run"
+    for name, corpus in forecast.items():
+        yield (
+            f"  {name:<{width}}  {corpus.samples:>15,} samples  {corpus.tokens:>19,} tokens  "
+            f"{corpus.epochs:>8.3f} epochs of {sources.train[name].num_samples:,}"
+        )
+    for name, corpus in forecast.items():
+        if corpus.first_repeat_step is not None:
+            yield (
+                f"warning: {name} repeats from step {corpus.first_repeat_step:,} on; it would not if it began at step "
+                f"{corpus.earliest_start:,} or later, or with an average weight of at most {corpus.largest_weight:.4f}"
+            )
