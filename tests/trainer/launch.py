@@ -29,7 +29,7 @@ class Run:
         for rank, output in enumerate(self._outputs):
             size, rank_text = str(num_ranks), str(rank)
             names = {"RANK": rank_text, "LOCAL_RANK": rank_text, "WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size}
-            names |= {"OMP_NUM_THREADS": "1", "NODE_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "PYTHONUNBUFFERED": "1"}
+            names |= {"NODE_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "PYTHONUNBUFFERED": "1"}
             process = context.Process(target=_enter, args=(list(arguments), names, str(output)))
             process.start()
             self._processes.append(process)
@@ -95,7 +95,12 @@ def _enter(arguments: list[str], names: Mapping[str, str], output: str) -> None:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     os.environ.update(names)
+    multiprocessing.set_start_method("fork", force=True)  # loader workers as in a run from the command line
+    import torch
+
     from trainer.run import main
+
+    torch.set_num_threads(1)
 
     sys.exit(main(arguments))
 
