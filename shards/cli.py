@@ -76,9 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
-    def add(
-        name: str, run: Callable[[argparse.Namespace], int], text: str, epilog: str
-    ) -> argparse.ArgumentParser:
+    def add(name: str, run: Callable[[argparse.Namespace], int], text: str, epilog: str) -> argparse.ArgumentParser:
         command = commands.add_parser(
             name,
             help=text,
@@ -92,16 +90,12 @@ def _parser() -> argparse.ArgumentParser:
     _add_convert(add("convert", _convert, "convert input files to a corpus of MDS shards", _CONVERT))
     inspect = add("inspect", _inspect, "show what a converted directory holds, and samples as text", _INSPECT)
     inspect.add_argument("dir", metavar="DIR", help="a corpus or one split of it")
-    inspect.add_argument(
-        "--sample", type=int, action="append", metavar="ID", help="sample to show; default 0"
-    )
+    inspect.add_argument("--sample", type=int, action="append", metavar="ID", help="sample to show; default 0")
     inspect.add_argument("--tokenizer", help="folder or name; default: as the manifest says")
     inspect.add_argument("--json", action="store_true", help="print one JSON object a split")
     verify = add("verify", _verify, "check a converted directory against its manifest", _VERIFY)
     verify.add_argument("dir", metavar="DIR", help="a corpus or one split of it")
-    proximity = add(
-        "proximity", _proximity, "say how much nearer a mix is to a target than its base", _PROXIMITY
-    )
+    proximity = add("proximity", _proximity, "say how much nearer a mix is to a target than its base", _PROXIMITY)
     proximity.add_argument("--base", required=True, metavar="DIR", help="split of the base corpus")
     proximity.add_argument("--mix", required=True, metavar="DIR", help="split of the corpus that is mixed in")
     proximity.add_argument("--share", required=True, type=float, help="share of --mix in the mix, by tokens")
@@ -113,14 +107,10 @@ def _parser() -> argparse.ArgumentParser:
 def _add_convert(command: argparse.ArgumentParser) -> None:
     command.add_argument("inputs", nargs="+", metavar="INPUT", help="file, directory or glob")
     command.add_argument("--corpus", required=True, help="name of the corpus")
-    command.add_argument(
-        "--tokenizer", required=True, help="folder with tokenizer.json, that file, or a hub name"
-    )
+    command.add_argument("--tokenizer", required=True, help="folder with tokenizer.json, that file, or a hub name")
     command.add_argument("--seq-len", type=int, default=2048, help="tokens in a row; default %(default)s")
     command.add_argument("--out", required=True, metavar="DIR", help="where the folder of the corpus goes")
-    command.add_argument(
-        "--holdout", type=float, default=0.01, help="share of documents held out; default %(default)s"
-    )
+    command.add_argument("--holdout", type=float, default=0.01, help="share of documents held out; default %(default)s")
     command.add_argument("--workers", type=int, help="processes; default: one a CPU")
     command.add_argument(
         "--engine", choices=("local", "ray"), default="local", help="where workers run; default %(default)s"
@@ -191,9 +181,7 @@ def _inspect(arguments: argparse.Namespace) -> int:
         wanted = arguments.sample or ([0] if manifest.samples else [])
         samples = inspect(folder, wanted, tokenizer=arguments.tokenizer)
         if arguments.json:
-            shown = [
-                {"sample_id": s.sample_id, "tokens": s.tokens.tolist(), "pieces": s.pieces} for s in samples
-            ]
+            shown = [{"sample_id": s.sample_id, "tokens": s.tokens.tolist(), "pieces": s.pieces} for s in samples]
             print(json.dumps({"manifest": asdict(manifest), "samples": shown}))
             continue
         p = manifest.parameters

@@ -90,9 +90,7 @@ class Report:
     num_kept: int
 
 
-def convert(
-    conversion: Conversion, *, workers: int | None = None, on_progress: OnProgress | None = None
-) -> Report:
+def convert(conversion: Conversion, *, workers: int | None = None, on_progress: OnProgress | None = None) -> Report:
     """Convert, or go on converting, or find it done.
 
     Args:
@@ -163,9 +161,7 @@ class _Task:
     @classmethod
     def of(cls, conversion: Conversion) -> _Task:
         if not _NAME.fullmatch(conversion.corpus):
-            raise CallError(
-                f"--corpus {conversion.corpus!r}: a name has letters, digits, '_', '-' and '.' only"
-            )
+            raise CallError(f"--corpus {conversion.corpus!r}: a name has letters, digits, '_', '-' and '.' only")
         if not 0 <= conversion.holdout < 1:
             raise CallError(f"--holdout {conversion.holdout}: a share from 0 to below 1 is allowed")
         template = find_template(conversion.template, conversion.corpus)
@@ -173,9 +169,7 @@ class _Task:
         recipe = Recipe(
             template=template,
             tokenizer=tokenizer,
-            row_format=RowFormat(
-                seq_len=conversion.seq_len, dtype=tokenizer.dtype, shard_bytes=conversion.shard_bytes
-            ),
+            row_format=RowFormat(seq_len=conversion.seq_len, dtype=tokenizer.dtype, shard_bytes=conversion.shard_bytes),
             holdout_threshold=int(conversion.holdout * 2.0**64),
         )
         return cls(
@@ -197,13 +191,9 @@ class _Task:
         """The manifests of the published result of this very task; None if nothing is published."""
         if not self.folder.exists():
             return None
-        manifests = tuple(
-            read_manifest(self.folder / split) for split in self.recipe.splits if self._has(split)
-        )
+        manifests = tuple(read_manifest(self.folder / split) for split in self.recipe.splits if self._has(split))
         if not manifests:
-            raise MismatchError(
-                f"{self.folder} exists and is no corpus; choose another --out", path=str(self.folder)
-            )
+            raise MismatchError(f"{self.folder} exists and is no corpus; choose another --out", path=str(self.folder))
         self._compare(manifests[0].parameters)
         there = [(source.bytes, source.sha256) for source in manifests[0].sources]
         if len(there) != len(self.sources):
@@ -244,9 +234,7 @@ class _Task:
                     path=str(self.work),
                 ) from None
             if self.folder.exists():
-                raise MismatchError(
-                    f"another conversion has just finished {self.folder}; run again to compare"
-                )
+                raise MismatchError(f"another conversion has just finished {self.folder}; run again to compare")
             try:
                 yield
             except ShardsError:

@@ -37,9 +37,7 @@ class Sample:
 def split_folders(folder: Path) -> list[Path]:
     """`folder` itself if it is a split, else the splits in it (`DIR/c4` → train and holdout)."""
     if not folder.is_dir():
-        raise CorpusError(
-            f"{folder} is no directory; name one that convert made, like DIR/c4/train", path=str(folder)
-        )
+        raise CorpusError(f"{folder} is no directory; name one that convert made, like DIR/c4/train", path=str(folder))
     below = [folder / name for name in ("train", "holdout") if (folder / name).is_dir()]
     return below or [folder]
 
@@ -47,9 +45,7 @@ def split_folders(folder: Path) -> list[Path]:
 def read_sample(folder: Path, manifest: Manifest, sample_id: int) -> NDArray[Any]:
     """Tokens `[seq_len]` of one sample."""
     if not 0 <= sample_id < manifest.samples:
-        raise CallError(
-            f"sample {sample_id} is not in {folder}, which has {manifest.samples} samples, from 0"
-        )
+        raise CallError(f"sample {sample_id} is not in {folder}, which has {manifest.samples} samples, from 0")
     ends = np.cumsum([shard.samples for shard in manifest.shards])
     number = int(np.searchsorted(ends, sample_id, side="right"))
     first = int(ends[number]) - manifest.shards[number].samples
@@ -80,8 +76,6 @@ def inspect(folder: Path, sample_ids: Sequence[int], *, tokenizer: str | None = 
         borders = np.flatnonzero(tokens == found.eos_id)
         runs = np.split(tokens, np.stack([borders, borders + 1], axis=1).ravel())[::2]
         samples.append(
-            Sample(
-                sample_id=sample_id, tokens=tokens, pieces=tuple(decode(found, run.tolist()) for run in runs)
-            )
+            Sample(sample_id=sample_id, tokens=tokens, pieces=tuple(decode(found, run.tolist()) for run in runs))
         )
     return samples

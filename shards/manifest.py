@@ -121,9 +121,7 @@ def differences(there: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]
     """Where two sets of parameters differ, one phrase each."""
     keys = [*there, *(key for key in asked if key not in there)]
     return [
-        f"{key} is {there.get(key)} there, {asked.get(key)} asked"
-        for key in keys
-        if there.get(key) != asked.get(key)
+        f"{key} is {there.get(key)} there, {asked.get(key)} asked" for key in keys if there.get(key) != asked.get(key)
     ]
 
 

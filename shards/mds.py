@@ -46,9 +46,7 @@ class RowFormat:
         if self.seq_len < 1:
             raise CallError(f"--seq-len must be at least 1, not {self.seq_len}")
         if not self.row_bytes + len(self.header) + 12 <= self.shard_bytes < 1 << 32:
-            raise CallError(
-                f"--shard-bytes {self.shard_bytes} must hold a row ({self.row_bytes} bytes), below 4 GiB"
-            )
+            raise CallError(f"--shard-bytes {self.shard_bytes} must hold a row ({self.row_bytes} bytes), below 4 GiB")
 
     @property
     def row_bytes(self) -> int:
@@ -123,15 +121,13 @@ def read_rows(path: Path, row_format: RowFormat) -> NDArray[Any]:
     start = _OFFSET_BYTES * (num_samples + 2)
     end = start + len(config) + num_samples * row_format.row_bytes
     if num_samples < 0 or end != len(data) or data[start : start + len(config)] != config:
-        raise CorpusError(
-            f"{path}: no whole shard of {row_format.config()['column_encodings'][0]}", path=str(path)
-        )
+        raise CorpusError(f"{path}: no whole shard of {row_format.config()['column_encodings'][0]}", path=str(path))
     offsets = np.frombuffer(data, "<u4", num_samples + 1, _OFFSET_BYTES)
     if not np.array_equal(offsets, start + len(config) + np.arange(num_samples + 1) * row_format.row_bytes):
         raise CorpusError(f"{path}: wrong row offsets", path=str(path))
-    return np.frombuffer(
-        data, np.dtype(row_format.dtype).newbyteorder("<"), offset=start + len(config)
-    ).reshape(num_samples, row_format.seq_len)
+    return np.frombuffer(data, np.dtype(row_format.dtype).newbyteorder("<"), offset=start + len(config)).reshape(
+        num_samples, row_format.seq_len
+    )
 
 
 def encode_index(shards: Sequence[Shard], row_format: RowFormat) -> bytes:

@@ -83,9 +83,7 @@ def merge(
     return tuple(manifests)
 
 
-def _move_shards(
-    split: str, part_folders: Sequence[Path], parts: Sequence[PartResult], folder: Path
-) -> list[Shard]:
+def _move_shards(split: str, part_folders: Sequence[Path], parts: Sequence[PartResult], folder: Path) -> list[Shard]:
     shards: list[Shard] = []
     for part, result in zip(part_folders, parts, strict=True):
         for number, shard in enumerate(result.splits[split].shards):

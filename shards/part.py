@@ -116,9 +116,7 @@ class _SplitWriter:
         self._folder, self._name = folder, name
         self._recipe, self._encoder = recipe, encoder
         row_format = recipe.row_format
-        self._packer = RowPacker(
-            seq_len=row_format.seq_len, num_rows=row_format.rows_per_shard, dtype=row_format.dtype
-        )
+        self._packer = RowPacker(seq_len=row_format.seq_len, num_rows=row_format.rows_per_shard, dtype=row_format.dtype)
         self._counts = np.zeros(recipe.tokenizer.vocab_size, np.int64)
         self._shards: list[Shard] = []
         self._batch: list[bytes] = []
@@ -209,9 +207,7 @@ def _convert_into(
         position = block.position
     splits = {name: writer.finish() for name, writer in writers.items()}
     if (after := source.stat()).st_mtime_ns != before.st_mtime_ns or after.st_size != before.st_size:
-        raise SourceError(
-            f"{source} changed while it was read; run again when it is at rest", path=str(source)
-        )
+        raise SourceError(f"{source} changed while it was read; run again when it is at rest", path=str(source))
     return PartResult(
         path=str(source),
         bytes=identity.bytes,

@@ -68,12 +68,17 @@ def _start(workers: int, recipe: Recipe) -> dict[Connection, BaseProcess]:
     # held open by the second.
     context = multiprocessing.get_context("spawn")
     team: dict[Connection, BaseProcess] = {}
-    for _ in range(workers):
-        ours, theirs = context.Pipe()
-        process = context.Process(target=_work, args=(theirs, recipe), daemon=True)
-        process.start()
-        theirs.close()
-        team[ours] = process
+    # Ctrl-C is for the process that asked, whose end is theirs: workers inherit a mask without it.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        for _ in range(workers):
+            ours, theirs = context.Pipe()
+            process = context.Process(target=_work, args=(theirs, recipe), daemon=True)
+            process.start()
+            theirs.close()
+            team[ours] = process
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return team
 
 
@@ -111,7 +116,6 @@ def _serve(team: dict[Connection, BaseProcess], jobs: Iterable[Job], on_progress
 
 def _work(connection: Connection, recipe: Recipe) -> None:
     """Body of a worker: jobs in, (read_bytes, text_bytes) on the way, None or a `ShardsError` at the end."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asked; its end ends us
     try:
         encoder = Encoder(recipe.tokenizer)
         while True:

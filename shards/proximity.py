@@ -76,9 +76,7 @@ def advantage(base: Distribution, new: Distribution, target: Distribution, *, sh
     if not 0 <= share <= 1:
         raise CallError(f"--share {share}: a share from 0 to 1 is allowed")
     before, after = compare(base, target), compare(share * new + (1 - share) * base, target)
-    return Advantage(
-        share=share, base_target=before, mix_target=after, advantage=before.distance - after.distance
-    )
+    return Advantage(share=share, base_target=before, mix_target=after, advantage=before.distance - after.distance)
 
 
 def measure(base: Path, new: Path, target: Path, *, share: float) -> Advantage:
@@ -87,9 +85,7 @@ def measure(base: Path, new: Path, target: Path, *, share: float) -> Advantage:
     Raises:
         CorpusError: a directory is no corpus, or they have different tokenizers.
     """
-    tokenizers = {
-        folder: read_manifest(folder).parameters["tokenizer_sha256"] for folder in (base, new, target)
-    }
+    tokenizers = {folder: read_manifest(folder).parameters["tokenizer_sha256"] for folder in (base, new, target)}
     if len(set(tokenizers.values())) > 1:
         pairs = ", ".join(f"{folder}: {sha256[:12]}" for folder, sha256 in tokenizers.items())
         raise CorpusError(f"different tokenizers cannot be compared ({pairs}); convert with one tokenizer")

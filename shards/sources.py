@@ -140,9 +140,7 @@ def read_blocks(path: Path, fields: frozenset[str]) -> Iterator[Block]:
         RecordError: a line is not a JSON object in UTF-8.
     """
     ending = _ending(path)
-    blocks = (
-        _read_parquet(path, fields) if ending == ".parquet" else _read_lines(path, _LINES[ending or ".jsonl"])
-    )
+    blocks = _read_parquet(path, fields) if ending == ".parquet" else _read_lines(path, _LINES[ending or ".jsonl"])
     num_records = 0
     for block in blocks:
         num_records += len(block.records)

@@ -162,9 +162,7 @@ class Encoder:
     def __init__(self, tokenizer: Tokenizer) -> None:
         data = _read(Path(tokenizer.path))
         if hashlib.sha256(data).hexdigest() != tokenizer.sha256:
-            raise TokenizerError(
-                f"{tokenizer.path} has changed since this conversion began", path=tokenizer.path
-            )
+            raise TokenizerError(f"{tokenizer.path} has changed since this conversion began", path=tokenizer.path)
         self._gigatoken: Any = None
         if tokenizer.engine == "gigatoken":
             import gigatoken

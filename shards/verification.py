@@ -51,10 +51,7 @@ def _check_manifest(folder: Path, manifest: Manifest) -> Iterator[str]:
     seq_len = manifest.row_format.seq_len
     if samples != manifest.samples:
         yield f"{path}: says {manifest.samples} samples, its shards add up to {samples}"
-    if (
-        manifest.tokens != samples * seq_len + manifest.dropped_tokens
-        or not 0 <= manifest.dropped_tokens < seq_len
-    ):
+    if manifest.tokens != samples * seq_len + manifest.dropped_tokens or not 0 <= manifest.dropped_tokens < seq_len:
         yield (
             f"{path}: says {manifest.tokens} tokens, {manifest.dropped_tokens} of them dropped; "
             f"{samples} samples of {seq_len} are {samples * seq_len}"
@@ -100,12 +97,8 @@ def _check_shard(folder: Path, manifest: Manifest, number: int, counts: NDArray[
     if found.bytes != expected.bytes:
         yield f"{path}: {found.bytes} bytes, not {expected.bytes}"
     elif found.sha256 != expected.sha256:
-        place = next(
-            (other for other, shard in enumerate(manifest.shards) if shard.sha256 == found.sha256), None
-        )
-        detail = (
-            "its bytes have changed" if place is None else f"it is {shard_name(place)}, in the wrong place"
-        )
+        place = next((other for other, shard in enumerate(manifest.shards) if shard.sha256 == found.sha256), None)
+        detail = "its bytes have changed" if place is None else f"it is {shard_name(place)}, in the wrong place"
         yield f"{path}: {detail} (SHA-256 {found.sha256[:12]}, not {expected.sha256[:12]})"
     else:
         rows = read_rows(path, manifest.row_format)
