@@ -188,7 +188,8 @@ def problem_response(path: str, error: Exception) -> JSONResponse:
 
 def place(location: Iterable[str | int]) -> str:
     """A JSON path: ("schedule", "phases", 1) → $.schedule.phases[1]."""
-    return "$" + "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in location)
+    keys = [key for key in location if key != "[key]"]  # pydantic's word for "the key itself, not its value"
+    return "$" + "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in keys)
 
 
 def install(app: FastAPI) -> None:

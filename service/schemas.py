@@ -37,6 +37,7 @@ MAX_INT = 2**63 - 1
 Step = Annotated[int, Field(ge=0, le=10**12)]
 Count = Annotated[int, Field(ge=0, le=MAX_INT)]
 Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
+CorpusName = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^/\x00-\x1f\x7f]+$")]
 Prose = Annotated[str, Field(min_length=1, max_length=10_000)]
 
 
@@ -53,14 +54,14 @@ class CorpusIn(_In):
 
     shard_sizes: list[Annotated[int, Field(ge=1, le=2**40)]] = Field(min_length=1)
     max_epochs: Annotated[int, Field(ge=1, le=10**9)] | None = Field(default=None, description="no limit when absent")
-    then: Name = Field(default="refuse", description='at the cap: "refuse", or the corpus that gets the share')
+    then: CorpusName = Field(default="refuse", description='at the cap: "refuse", or the corpus that gets the share')
     fingerprint: Annotated[str, Field(max_length=200)] | None = None
 
 
 class ScheduleIn(_In):
     """Phases from step 0 to the end of the run, in the form of the YAML."""
 
-    phases: list[dict[str, JsonValue]] = Field(min_length=1, max_length=10_000)
+    phases: list[dict[str, JsonValue]] = Field(min_length=1, max_length=1000)
 
 
 class RunIn(_In):
@@ -72,7 +73,7 @@ class RunIn(_In):
     seq_len: Annotated[int, Field(ge=1, le=2**24)]
     num_steps: Annotated[int, Field(ge=1, le=10**12)]
     shuffle_window: Annotated[int, Field(ge=1, le=2**20)] = 16
-    corpora: dict[Name, CorpusIn] = Field(min_length=1, max_length=256)
+    corpora: dict[CorpusName, CorpusIn] = Field(min_length=1, max_length=256)
     schedule: ScheduleIn
 
 
@@ -119,7 +120,7 @@ class ProgressIn(_In):
         "follows what was superseded here is refused",
     )
     metrics: dict[Name, float | None] = Field(default={}, max_length=1000)
-    counts: dict[Name, Count] = Field(default={}, max_length=256, description="samples read of each corpus")
+    counts: dict[CorpusName, Count] = Field(default={}, max_length=256, description="samples read of each corpus")
 
     @model_validator(mode="after")
     def _in_order(self) -> "ProgressIn":

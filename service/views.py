@@ -25,7 +25,7 @@ from service.schemas import (
 
 __all__ = ["batch", "forecast", "preview", "reads", "run", "schedule", "spread", "step_weights", "weights"]
 
-MAX_WORK = 10**7  # slots permuted for one answer
+MAX_WORK = 4 * 10**6  # slots permuted for one answer
 
 
 def run(state: State) -> RunOut:

@@ -25,6 +25,13 @@ def run_cli(*arguments: str, tokens: str | None = None) -> subprocess.CompletedP
     return subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
 
 
+def in_process(capsys: pytest.CaptureFixture[str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The same without a process of its own, which takes two seconds to start."""
+    code = main(arguments)
+    captured = capsys.readouterr()
+    return subprocess.CompletedProcess(arguments, code, captured.out, captured.err)
+
+
 def complaint(done: subprocess.CompletedProcess[str], code: int) -> str:
     """The one line that a command complained with."""
     assert (done.returncode, done.stdout) == (code, ""), done
@@ -113,15 +120,15 @@ def test_a_port_in_use(tmp_path: Path) -> None:
     assert f"cannot listen on 127.0.0.1 port {port}" in complaint(done, 1)
 
 
-def test_a_database_that_cannot_be_opened(tmp_path: Path) -> None:
-    done = run_cli("serve", "--port", "0", "--db", str(tmp_path / "no" / "a.db"))
+def test_a_database_that_cannot_be_opened(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    done = in_process(capsys, "serve", "--port", "0", "--db", str(tmp_path / "no" / "a.db"))
     assert "the folder" in complaint(done, 2)
-    done = run_cli("export", "--db", str(tmp_path / "a.db"), "abc")
+    done = in_process(capsys, "export", "--db", str(tmp_path / "a.db"), "abc")
     assert "there is no such file" in complaint(done, 2)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_export_and_import(tmp_path: Path) -> None:
+def test_export_and_import(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     server = ServerProcess(tmp_path / "a.db")
     try:
         with server.client() as client:
@@ -137,13 +144,13 @@ def test_export_and_import(tmp_path: Path) -> None:
         server.kill()
     assert (done.returncode, done.stderr) == (0, "")
     (tmp_path / "ledger.jsonl").write_text(done.stdout)
-    to_file = run_cli("export", "--db", str(tmp_path / "a.db"), run_id, "-o", str(tmp_path / "same.jsonl"))
+    to_file = in_process(capsys, "export", "--db", str(tmp_path / "a.db"), run_id, "-o", str(tmp_path / "same.jsonl"))
     assert (to_file.returncode, (tmp_path / "same.jsonl").read_text()) == (0, done.stdout)
 
-    imported = run_cli("import", "--db", str(tmp_path / "b.db"), str(tmp_path / "ledger.jsonl"))
+    imported = in_process(capsys, "import", "--db", str(tmp_path / "b.db"), str(tmp_path / "ledger.jsonl"))
     name = before[0]["name"]
     assert imported.stdout == f"imported run {run_id} ({name}): revision 2, frontier 100\n"
-    twice = run_cli("import", "--db", str(tmp_path / "b.db"), str(tmp_path / "ledger.jsonl"))
+    twice = in_process(capsys, "import", "--db", str(tmp_path / "b.db"), str(tmp_path / "ledger.jsonl"))
     assert "has a run" in complaint(twice, 2)
     other = ServerProcess(tmp_path / "b.db")
     try:
@@ -153,9 +160,9 @@ def test_export_and_import(tmp_path: Path) -> None:
         other.kill()
 
 
-def test_export_of_an_unknown_run(tmp_path: Path) -> None:
+def test_export_of_an_unknown_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from service.store import Store
 
     Store(tmp_path / "a.db").close()
-    done = run_cli("export", "--db", str(tmp_path / "a.db"), "abc")
+    done = in_process(capsys, "export", "--db", str(tmp_path / "a.db"), "abc")
     assert "there is no run 'abc'" in complaint(done, 2)

@@ -76,12 +76,14 @@ def test_the_same_name_for_another_definition_is_refused(api: httpx.Client) -> N
 def test_a_malformed_run_has_all_problems_at_once(api: httpx.Client) -> None:
     body = run_body(num_steps="1000", global_batch_size=0, extra=1)
     body["corpora"]["code"]["shard_sizes"] = [10, -1]
+    body["corpora"]["a/b"] = {"shard_sizes": [1]}
     found = problem(api.post("/v1/runs", json=body), 422, "invalid-request")
     assert set(places(found)) == {
         "$.num_steps",
         "$.global_batch_size",
         "$.extra",
         "$.corpora.code.shard_sizes[1]",
+        "$.corpora.a/b",
     }
 
 

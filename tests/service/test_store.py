@@ -3,15 +3,18 @@
 import sqlite3
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 
 from service.errors import DatabaseFileError, UnknownRunError
-from service.store import Store
+from service.store import HEAD, MIGRATIONS, Store
 from service.tables import metadata
 
 
@@ -151,22 +154,36 @@ def test_cannot_open(tmp_path: Path) -> None:
         Store(tmp_path)
 
 
-def test_migrates_a_file_that_another_process_is_writing(tmp_path: Path) -> None:
-    """Opening waits for the writer instead of failing."""
+def test_opens_a_file_that_another_process_is_writing(tmp_path: Path) -> None:
     path = tmp_path / "a.db"
     Store(path).close()
     writer = sqlite3.connect(path, isolation_level=None)
     writer.execute("BEGIN IMMEDIATE")
-    opened = threading.Event()
-
-    def open_it() -> None:
-        Store(path).close()
-        opened.set()
-
-    thread = threading.Thread(target=open_it)
-    thread.start()
-    assert not opened.wait(0.3)
+    store = Store(path)
+    with store.read() as tx:
+        assert tx.totals()["runs"] == 0
     writer.execute("COMMIT")
-    assert opened.wait(20)
-    thread.join()
     writer.close()
+    store.close()
+
+
+def test_many_may_make_the_same_file_at_once(tmp_path: Path) -> None:
+    """The first migrates, the others wait for it."""
+    ready = threading.Barrier(4)
+
+    def make(_: int) -> dict[str, int]:
+        ready.wait()
+        store = Store(tmp_path / "a.db")
+        with store.read() as tx:
+            totals = tx.totals()
+        store.close()
+        return totals
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(make, range(4))) == [{"runs": 0, "revisions": 0, "superseded": 0}] * 4
+
+
+def test_head_is_the_newest_migration() -> None:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    assert ScriptDirectory.from_config(config).get_current_head() == HEAD
