@@ -27,29 +27,7 @@ from pathlib import Path
 from shards import Conversion, convert
 from shards.tokenizer import Encoder, find_tokenizer
 
-SYLLABLES = [
-    "ba",
-    "ce",
-    "di",
-    "fo",
-    "gu",
-    "ha",
-    "je",
-    "ki",
-    "lo",
-    "mu",
-    "na",
-    "pe",
-    "qui",
-    "ro",
-    "su",
-    "ta",
-    "ve",
-    "wi",
-    "xo",
-    "yu",
-    "za",
-]
+SYLLABLES = [consonant + vowel for consonant in "bdfghklmnprstv" for vowel in "aeiou"]
 
 
 def read_texts(paths: list[Path]) -> list[str]:
@@ -98,7 +76,9 @@ def main() -> None:
     arguments = parser.parse_args()
     texts = read_texts(arguments.text)
     packages = ", ".join(f"{name} {version(name)}" for name in ("gigatoken", "tokenizers", "orjson", "numpy"))
-    print(f"{os.cpu_count()} CPUs, {platform.machine()}, Python {platform.python_version()}, {packages}")
+    print(
+        f"{os.cpu_count()} CPUs (load {os.getloadavg()[0]:.1f} before), {platform.machine()}, Python {platform.python_version()}, {packages}"
+    )
     with tempfile.TemporaryDirectory() as folder:
         documents = generate(texts, int(arguments.mb * 1e6))
         files = [Path(folder, "in", f"{number}.jsonl") for number in range(8)]

@@ -177,8 +177,8 @@ def test_a_crash_at_any_point_changes_nothing(make_conversion: Make, tmp_path: P
     for number in range(2):
         write_jsonl(tmp_path / "in" / f"{number}.jsonl", make_texts(12, seed=number))
     out = tmp_path / "out"
-    conversion = make_conversion(tmp_path / "in", holdout=0.3)
-    convert(conversion, workers=1)
+    conversion = make_conversion(tmp_path / "in", holdout=0.3, shard_bytes=700)
+    assert len(convert(conversion, workers=1).manifests[0].shards) > 4
     expected = tree_hashes(out)
     shutil.rmtree(out)
     number, published = 1, 0
