@@ -7,6 +7,7 @@ have their own environment and output, they can be killed, and several make a pr
 import json
 import multiprocessing
 import os
+import signal
 import socket
 import sys
 import time
@@ -46,6 +47,15 @@ class Run:
         for process in self._processes:
             process.kill()
             process.join()
+
+    def pause(self) -> None:
+        """Stop the processes where they are, until `go_on`."""
+        for process in self._processes:
+            os.kill(process.pid, signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        for process in self._processes:
+            os.kill(process.pid, signal.SIGCONT)
 
     @property
     def alive(self) -> bool:
