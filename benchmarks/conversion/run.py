@@ -76,9 +76,8 @@ def main() -> None:
     arguments = parser.parse_args()
     texts = read_texts(arguments.text)
     packages = ", ".join(f"{name} {version(name)}" for name in ("gigatoken", "tokenizers", "orjson", "numpy"))
-    print(
-        f"{os.cpu_count()} CPUs (load {os.getloadavg()[0]:.1f} before), {platform.machine()}, Python {platform.python_version()}, {packages}"
-    )
+    machine = f"{os.cpu_count()} CPUs ({platform.machine()}), load {os.getloadavg()[0]:.1f} before"
+    print(f"{machine}, Python {platform.python_version()}, {packages}")
     with tempfile.TemporaryDirectory() as folder:
         documents = generate(texts, int(arguments.mb * 1e6))
         files = [Path(folder, "in", f"{number}.jsonl") for number in range(8)]
