@@ -2,10 +2,14 @@
 
 A stretch begins with the errors (target minus drawn) that earlier stretches left. A binary tree over the corpora of
 non-zero weight, Huffman-shaped, splits the draws: of the first m draws that reach a node, floor((a·m + φ) / b) go left,
-where a/b is the left share and φ is set from the errors carried in. Where a node's carried error is too large for φ to
-absorb, the tree alone would carry it on and errors could add up over many stretches (tried: 2.3 samples over 200 random
-ones); so the first few draws of a stretch, its *head*, each go to the corpus that is furthest behind until the tree can
-start. The head is at most `MAX_HEAD` draws, known when the stretch is built.
+where a/b is the left share. Such a split keeps the error of its left side within half a sample of a level that φ sets.
+Three things keep errors from adding up over many stretches (docs/DETERMINISM.md has what was tried, and the figures):
+
+- the level: what the corpora in use owe, or are owed by, those out of use stays as it is while the stretch lasts; it is
+  spread over them half by weight and half evenly, so that neither a heavy nor a light corpus carries all of it;
+- what a split cannot absorb is left to its lighter side, and the nodes above do not count it;
+- the first few draws, the *head* of the stretch, each go to the corpus that is furthest behind, until all splits can
+  absorb what is left, but at most `MAX_HEAD` of them. The head is known when the stretch is built.
 
 Integers throughout: errors are in units of 1/10^9 sample. Scalar arithmetic is Python's (any size); the vectorised part
 works on draws relative to the start of a batch, so it never leaves int64.
@@ -21,6 +25,7 @@ from numpy.typing import NDArray
 from mixer.weights import UNIT
 
 MAX_HEAD = 32
+HALF = UNIT // 2
 
 _I64 = NDArray[np.int64]
 
@@ -28,18 +33,13 @@ _I64 = NDArray[np.int64]
 class Node:
     """A split: of `total` parts, `share` go to `left`. What is below is a Node or a leaf, an int (corpus index)."""
 
-    __slots__ = ("left", "left_leaves", "phi", "right", "right_leaves", "share", "total")
+    __slots__ = ("errors", "left", "left_leaves", "phi", "right", "right_leaves", "share", "total")
 
     def __init__(self, left: "Node | int", right: "Node | int", share: int, total: int) -> None:
         self.left, self.right, self.share, self.total = left, right, share, total
         self.left_leaves, self.right_leaves = leaves_of(left), leaves_of(right)
         self.phi = 0
-
-    def offset_for(self, errors: list[int]) -> int:
-        """φ that absorbs the errors carried so far: floor((e + ½)·b) with e = e_L − (a/b)·(e_L + e_R)."""
-        left = sum(errors[c] for c in self.left_leaves)
-        both = left + sum(errors[c] for c in self.right_leaves)
-        return (2 * (left * self.total - self.share * both) + UNIT * self.total) // (2 * UNIT)
+        self.errors = (0, 0)  # of the left and the right side, as far as they count
 
     def left_of(self, num_draws: int) -> int:
         return (self.share * num_draws + self.phi) // self.total
@@ -69,8 +69,8 @@ class Stretch:
     def __init__(self, weights: Mapping[int, int], errors: list[int], num_draws: int) -> None:
         self.weights = weights
         self.num_corpora = len(errors)
-        self.root, nodes = _huffman(weights)
-        self.head = self._settle(nodes, list(errors), num_draws)
+        self.root = _huffman(weights)
+        self.head = self._settle(list(errors), num_draws)
 
     def counts(self, num_draws: int) -> list[int]:
         """Of the first `num_draws` draws, how many go to each corpus [num_corpora]."""
@@ -106,36 +106,58 @@ class Stretch:
             return in_head[rank]
         return len(self.head) + _draw_of(self.root, corpus, rank - len(in_head))
 
-    def _settle(self, nodes: list[Node], errors: list[int], num_draws: int) -> list[int]:
-        """Set φ of every node, after as many draws by largest deficit as it takes until all fit."""
+    def _settle(self, errors: list[int], num_draws: int) -> list[int]:
+        """Set φ of every node, after as many draws by largest deficit as it takes until all errors are absorbed."""
         head: list[int] = []
-        while True:
-            fits = True
-            for node in nodes:
-                wanted = node.offset_for(errors)
-                node.phi = min(max(wanted, 0), node.total - 1)
-                fits = fits and node.phi == wanted
-            if fits or len(head) == min(MAX_HEAD, num_draws):
-                return head
+        while not _set_offsets(self.root, _gather(self.root, errors)) and len(head) < min(MAX_HEAD, num_draws):
             for c, weight in self.weights.items():
                 errors[c] += weight
             furthest = max(self.weights, key=lambda c: (errors[c], -c))
             errors[furthest] -= UNIT
             head.append(furthest)
+        return head
 
 
-def _huffman(weights: Mapping[int, int]) -> tuple[Node | int, list[Node]]:
-    """The tree (heavy corpora near the root, ties by index) and its nodes, root last."""
-    nodes: list[Node] = []
+def _gather(node: Node | int, errors: list[int]) -> int:
+    """The error of all that is below `node`, without what its splits cannot absorb."""
+    if isinstance(node, int):
+        return errors[node]
+    left, right = _gather(node.left, errors), _gather(node.right, errors)
+    error = left - node.share * (left + right) // node.total
+    right += error - _absorbed(error)
+    node.errors = (left, right)
+    return left + right
+
+
+def _set_offsets(node: Node | int, standing: int) -> bool:
+    """Set φ from `node` down; `standing` is the error that the corpora below keep in sum. True if all is absorbed."""
+    if isinstance(node, int):
+        return True
+    left, right = node.errors
+    by_weight = standing * node.share // node.total
+    evenly = standing * len(node.left_leaves) // (len(node.left_leaves) + len(node.right_leaves))
+    level = (by_weight + evenly) // 2
+    error = left - level - node.share * (left + right - standing) // node.total
+    node.phi = min((_absorbed(error) + HALF) * node.total // UNIT, node.total - 1)
+    below = [_set_offsets(node.left, level), _set_offsets(node.right, standing - level)]
+    return error == _absorbed(error) and all(below)
+
+
+def _absorbed(error: int) -> int:
+    return min(max(error, -HALF), HALF)
+
+
+def _huffman(weights: Mapping[int, int]) -> Node | int:
+    """The tree: heavy corpora near the root, at each node the heavier side to the left, ties by index."""
     heap: list[Any] = [(weight, c, c) for c, weight in weights.items()]
     heapq.heapify(heap)
     while len(heap) > 1:
         light_weight, light_first, light = heapq.heappop(heap)
         heavy_weight, heavy_first, heavy = heapq.heappop(heap)
         node = Node(heavy, light, heavy_weight, heavy_weight + light_weight)
-        nodes.append(node)
         heapq.heappush(heap, (node.total, min(light_first, heavy_first), node))
-    return heap[0][2], nodes
+    root: Node | int = heap[0][2]
+    return root
 
 
 def _count(node: Node | int, num_draws: int, counts: list[int]) -> None:

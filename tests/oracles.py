@@ -1,4 +1,4 @@
-"""The plan, slow and plain: one draw after another, one element at a time, in Python integers and fractions.
+"""The plan, slow and plain: one draw after another, one element at a time, in Python integers.
 
 It shares with `mixer` only the parsed schedule and the source of random words; every rule of the order
 (docs/DETERMINISM.md) is written down here a second time, as directly as possible. Tests compare `mixer.Plan` with it
@@ -6,7 +6,6 @@ slot by slot, in order.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from fractions import Fraction
 
 from mixer import Schedule
 from mixer.keys import derive_key, random_words
@@ -23,40 +22,66 @@ def slow_plan(
     draws = slow_draws(schedule, sorted(corpora))
     slots_key = derive_key(data_seed, "slots")
     for step in range(schedule.num_steps):
-        drawn = [(name, *next(orders[name])) for name, _ in (next(draws) for _ in range(schedule.global_batch_size))]
+        names = [next(draws) for _ in range(schedule.global_batch_size)]
+        drawn = [(name, *next(orders[name])) for name in names]
         words = random_words(slots_key, step, schedule.global_batch_size).tolist()
         yield [drawn[place] for place in sorted(range(len(words)), key=lambda place: (words[place], place))]
 
 
-def slow_draws(schedule: Schedule, names: Sequence[str]) -> Iterator[tuple[str, dict[str, Fraction]]]:
-    """Every draw of the run: its corpus, and the error (target minus drawn) of each corpus after it."""
-    errors = {name: Fraction(0) for name in names}
+def slow_draws(schedule: Schedule, names: Sequence[str]) -> Iterator[str]:
+    """The corpus of every draw of the run. Errors (target minus drawn) are in 1/10^9 samples."""
+    errors = dict.fromkeys(names, 0)
     for piece in schedule.pieces():
-        weights = {name: Fraction(w, UNIT) for name, w in piece.mixture.items() if w}
+        weights = {name: weight for name, weight in piece.mixture.items() if weight}
         tree = huffman(weights, names)
-        offsets: dict[int, int] | None = None
+        offsets: dict[int, int] = {}
         arrived: dict[int, int] = {}
-        head = 0
+        head, settled = 0, False
         for _ in range((piece.end - piece.start) * schedule.global_batch_size):
-            if offsets is None:
-                wanted = {id(node): offset(node, errors) for node in nodes_of(tree)}
-                fits = all(0 <= wanted[id(node)] < node[3] for node in nodes_of(tree))
-                if fits or head == MAX_HEAD:
-                    offsets = {id(node): min(max(wanted[id(node)], 0), node[3] - 1) for node in nodes_of(tree)}
-            if offsets is None:
+            if not settled:
+                counted: dict[int, tuple[int, int]] = {}
+                everything = gather(tree, errors, counted)
+                settled = set_offsets(tree, everything, counted, offsets) or head == MAX_HEAD
+            if settled:
+                name = walk(tree, offsets, arrived)
+            else:
                 head += 1
                 name = max(weights, key=lambda n: (errors[n] + weights[n], -names.index(n)))
-            else:
-                name = walk(tree, offsets, arrived)
             for other, weight in weights.items():
                 errors[other] += weight
-            errors[name] -= 1
-            yield name, dict(errors)
+            errors[name] -= UNIT
+            yield name
 
 
-def huffman(weights: Mapping[str, Fraction], names: Sequence[str]):
+def gather(node, errors: Mapping[str, int], counted: dict[int, tuple[int, int]]) -> int:
+    """Errors of the two sides of each node, of which the lighter side's excess is not counted."""
+    if isinstance(node, str):
+        return errors[node]
+    left, right = (gather(side, errors, counted) for side in node[:2])
+    error = left - node[2] * (left + right) // node[3]
+    counted[id(node)] = (left, right + error - clip(error))
+    return sum(counted[id(node)])
+
+
+def set_offsets(node, standing: int, counted: Mapping[int, tuple[int, int]], offsets: dict[int, int]) -> bool:
+    if isinstance(node, str):
+        return True
+    left, right, share, total = node
+    num_left, num_right = len(leaves_of(left)), len(leaves_of(right))
+    level = (standing * share // total + standing * num_left // (num_left + num_right)) // 2
+    error = counted[id(node)][0] - level - share * (sum(counted[id(node)]) - standing) // total
+    offsets[id(node)] = min((clip(error) + UNIT // 2) * total // UNIT, total - 1)
+    fits = [set_offsets(left, level, counted, offsets), set_offsets(right, standing - level, counted, offsets)]
+    return error == clip(error) and all(fits)
+
+
+def clip(error: int) -> int:
+    return sorted([-UNIT // 2, error, UNIT // 2])[1]
+
+
+def huffman(weights: Mapping[str, int], names: Sequence[str]):
     """A leaf (a name) or (left, right, share of left, total)."""
-    forest = [(int(weight * UNIT), names.index(name), name) for name, weight in weights.items()]
+    forest = [(weight, names.index(name), name) for name, weight in weights.items()]
     while len(forest) > 1:
         forest.sort(key=lambda entry: entry[:2])
         (light, first, right), (heavy, second, left), *rest = forest
@@ -64,19 +89,8 @@ def huffman(weights: Mapping[str, Fraction], names: Sequence[str]):
     return forest[0][2]
 
 
-def nodes_of(tree) -> list:
-    return [] if isinstance(tree, str) else [tree, *nodes_of(tree[0]), *nodes_of(tree[1])]
-
-
 def leaves_of(tree) -> list[str]:
     return [tree] if isinstance(tree, str) else leaves_of(tree[0]) + leaves_of(tree[1])
-
-
-def offset(node, errors: Mapping[str, Fraction]) -> int:
-    left, right, share, total = node
-    e_left, e_right = (sum(errors[name] for name in leaves_of(side)) for side in (left, right))
-    error = e_left - Fraction(share, total) * (e_left + e_right)
-    return (error + Fraction(1, 2)) * total // 1
 
 
 def walk(node, offsets: Mapping[int, int], arrived: dict[int, int]) -> str:
