@@ -26,7 +26,8 @@ def callbacks_of(config: Config, sources: Sources, feed: Feed) -> list[Callback]
         peak=config.lr_schedule.peak,
         floor=config.lr_schedule.floor,
     )
-    callbacks: list[Callback] = [rate, record]
+    lines = StepLines(record, interval=config.log_interval, num_steps=num_steps)
+    callbacks: list[Callback] = [rate, record, lines]
     held_out = None
     if config.eval:
         held_out = HeldOut(
@@ -38,7 +39,6 @@ def callbacks_of(config: Config, sources: Sources, feed: Feed) -> list[Callback]
             switchpoints=lambda: feed.switchpoints,
         )
         callbacks.append(held_out)
-    callbacks.append(StepLines(record, interval=config.log_interval, num_steps=num_steps))
     if config.service:
         client = Client(config.service, sources.definition) if dist.get_global_rank() == 0 else None
 

@@ -144,6 +144,12 @@ class Config(_Section):
     metrics_file: Path | None = None
     log_interval: PositiveInt = 10
 
+    def with_token(self, token: str | None) -> "Config":
+        """This configuration with the service's token, unless it has one or none is given."""
+        if token is None or self.service is None or self.service.token is not None:
+            return self
+        return self.model_copy(update={"service": self.service.model_copy(update={"token": token})})
+
     @property
     def tokens_per_step(self) -> int:
         """Tokens of one optimizer step over all ranks."""

@@ -20,26 +20,32 @@ from trainer.config import Config
 from trainer.errors import TrainerError
 from trainer.loading import load
 from trainer.sources import Sources, open_sources
-from trainer.summary import describe
+from trainer.summary import as_yaml, describe
 
 log = logging.getLogger("trainer")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse the command line, check everything, then train; returns the exit code."""
-    options = _parser().parse_args(arguments)
+    options = _parser().parse_intermixed_args(arguments)
     logging.basicConfig(format="%(message)s", stream=sys.stdout)
     first_rank = os.environ.get("RANK", "0") == "0"
     log.setLevel(logging.INFO if first_rank else logging.WARNING)
     try:
-        config = load(options.config, options.overrides)
+        config = load(options.config, options.overrides).with_token(os.environ.get("SWITCHPOINT_TOKEN"))
         sources = open_sources(config)
         log.info("%s", describe(config, sources))
-        if not options.dry_run:
+        if options.dry_run:
+            log.info("configuration\n%s", as_yaml(config))
+        else:
             train(config, sources)
-    except (TrainerError, MixerError) as error:
+    except TrainerError as error:
         sys.stderr.write(f"{error}\n")
-        return getattr(error, "exit_code", 2)
+        return error.exit_code
+    except MixerError as error:
+        # From a loader worker it comes with the worker's traceback; what it says stands in the last line.
+        sys.stderr.write(str(error).splitlines()[-1].removeprefix(f"mixer.errors.{type(error).__name__}: ") + "\n")
+        return 2
     return 0
 
 

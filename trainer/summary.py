@@ -5,6 +5,8 @@ Arithmetic only: no torch, no composer, nothing is read but what `Sources` alrea
 
 from collections.abc import Iterator, Mapping
 
+import yaml
+
 from trainer.config import Config
 from trainer.sources import Sources
 
@@ -12,6 +14,12 @@ from trainer.sources import Sources
 def describe(config: Config, sources: Sources) -> str:
     """The page that `--dry-run` prints and that every run prints before training."""
     return "\n".join([*_quantities(config), *_schedule(config), *_forecast(sources)])
+
+
+def as_yaml(config: Config) -> str:
+    """The whole configuration with every default, as a YAML file that gives the same run; without the token."""
+    values = config.model_dump(mode="json", exclude={"service": {"token"}}, exclude_none=True)
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True).rstrip()
 
 
 def _quantities(config: Config) -> Iterator[str]:

@@ -24,8 +24,8 @@ def corpora(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def run_config(corpora: Path, out: Path, **changes: Any) -> Path:
-    """Write a configuration of `NUM_STEPS` steps over three phases into `out`; its outputs go there too."""
+def run_config(folder: Path, out: Path, /, **changes: Any) -> Path:
+    """Write a configuration over the corpora in `folder` into `out`, where its outputs go too."""
     config = {
         "run_name": "test",
         "data_seed": 17,
@@ -35,7 +35,7 @@ def run_config(corpora: Path, out: Path, **changes: Any) -> Path:
         "model": {"name": "tiny", "vocab_size": 256},
         "device": "cpu",
         "lr_schedule": {"peak": 3e-3, "warmup": "4ba", "floor": 3e-5},
-        "corpora": {name: {"local": str(corpora / name / "train")} for name in NAMES},
+        "corpora": {name: {"local": str(folder / name / "train")} for name in NAMES},
         "shuffle_window": 2,
         "num_workers": 1,
         "schedule": {

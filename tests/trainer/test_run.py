@@ -3,6 +3,7 @@
 import random
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from mixer import Plan
 from tests.trainer.conftest import NUM_STEPS, run_config
 from tests.trainer.corpora import NAMES, make_rows
-from tests.trainer.launch import Run, last_of_each_step, steps_in, wait_for_step
+from tests.trainer.launch import Run, evaluations_in, last_of_each_step, steps_in, wait_for_step
 from trainer.loading import load
 from trainer.record import digest_rows
 from trainer.sources import open_sources
@@ -56,16 +57,22 @@ def test_the_loss_falls_and_the_rate_follows_its_curve(undisturbed: Path) -> Non
     [
         (1, {"num_workers": 3, "device_train_microbatch_size": 4}),
         (1, {"num_workers": 0, "device_train_microbatch_size": 3}),
-        (2, {"num_workers": 1}),
+        (2, {"num_workers": 1, "eval": {"interval": "10ba", "num_samples": 20}}),
     ],
 )
 def test_batches_and_losses_do_not_depend_on_the_topology(
-    num_ranks: int, changes: dict[str, int], undisturbed: Path, corpora: Path, tmp_path: Path
+    num_ranks: int, changes: dict[str, Any], undisturbed: Path, corpora: Path, tmp_path: Path
 ) -> None:
     run = Run([str(run_config(corpora, tmp_path, **changes))], tmp_path, num_ranks=num_ranks)
     assert run.wait() == 0, run.output
     assert digests(tmp_path) == digests(undisturbed)
     assert losses(tmp_path) == pytest.approx(losses(undisturbed), abs=1e-4)
+    if "eval" in changes:
+        expected = evaluations_in(undisturbed / "metrics.jsonl")
+        found = evaluations_in(tmp_path / "metrics.jsonl")
+        assert list(found) == list(expected)
+        for step, of_corpora in found.items():
+            assert of_corpora == pytest.approx(expected[step], abs=1e-4)
 
 
 def kill_and_resume(config: Path, out: Path, kill_after_steps: list[int]) -> None:
@@ -89,7 +96,7 @@ def assert_like_undisturbed(out: Path, undisturbed: Path) -> None:
 def test_a_killed_run_goes_on_as_if_nothing_had_happened(corpora: Path, undisturbed: Path, tmp_path: Path) -> None:
     config = run_config(corpora, tmp_path)
     generator = random.Random(5)
-    kill_and_resume(config, tmp_path, sorted(generator.sample(range(2, NUM_STEPS - 1), 3)))
+    kill_and_resume(config, tmp_path, sorted(generator.sample(range(1, NUM_STEPS - 1), 10)))
     assert_like_undisturbed(tmp_path, undisturbed)
 
 
@@ -160,3 +167,15 @@ def test_a_finished_run_has_nothing_to_do(undisturbed: Path, tmp_path: Path) -> 
     assert run.wait() == 0, run.output
     assert f"all {NUM_STEPS} steps are done" in run.output
     assert (undisturbed / "metrics.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_a_truncated_shard_ends_the_run_with_one_line(num_workers: int, corpora: Path, tmp_path: Path) -> None:
+    own = Path(shutil.copytree(corpora, tmp_path / "own"))
+    for shard in (own / "c4" / "train").glob("*.mds"):
+        shard.write_bytes(shard.read_bytes()[:-10])
+    run = Run([str(run_config(own, tmp_path, num_workers=num_workers))], tmp_path)
+    assert run.wait() == 2
+    assert run.output.splitlines()[-1].startswith(f"shard {own / 'c4' / 'train'}")
+    assert "truncated or replaced" in run.output.splitlines()[-1]
+    assert "Traceback" not in run.output
