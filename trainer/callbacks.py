@@ -51,12 +51,5 @@ def callbacks_of(config: Config, sources: Sources, feed: Feed) -> list[Callback]
 
         callbacks.append(Live(feed, client=client, config=config.service, report=report))
     if config.save_folder:
-        callbacks.append(
-            Checkpoints(
-                config.save_folder,
-                interval=config.steps(config.save_interval),
-                num_steps=num_steps,
-                num_to_keep=config.save_num_checkpoints_to_keep,
-            )
-        )
+        callbacks.append(Checkpoints(config.save_folder, config))
     return callbacks

@@ -13,7 +13,9 @@ import os
 import re
 import zipfile
 from pathlib import Path
+from typing import Any
 
+import torch
 from composer import Callback, Logger, State
 from composer.utils import checkpoint, dist
 
@@ -46,7 +48,7 @@ def resume_point(config: Config) -> Path | None:
 def _resume_point(config: Config) -> Path | None:
     saved = complete_checkpoints(config.save_folder) if config.save_folder else []
     if config.autoresume and saved:
-        return saved[-1]
+        return _checked(saved[-1], config)
     if config.load_path and not zipfile.is_zipfile(config.load_path):
         raise ResumeError(f"load_path must name a checkpoint like step-00001000.pt, found {config.load_path}")
     if saved and config.load_path != saved[-1]:
@@ -54,7 +56,24 @@ def _resume_point(config: Config) -> Path | None:
             f"save_folder {config.save_folder} already holds {saved[-1].name}: go on from it with autoresume=true, "
             "or give another save_folder"
         )
-    return config.load_path
+    return _checked(config.load_path, config) if config.load_path else None
+
+
+def _checked(path: Path, config: Config) -> Path:
+    """`path`, unless it holds another model; tensors stay on disk. What else must fit, mixer checks on loading."""
+    saved = torch.load(path, map_location="cpu", mmap=True, weights_only=False)["state"]
+    kept = dict(saved["callbacks"]).get(Checkpoints.__qualname__, {})
+    was, now = kept.get("model"), _identity(config)
+    if was is not None and was != now:
+        differing = ", ".join(f"{key} was {was[key]}, is {now[key]}" for key in now if was[key] != now[key])
+        raise ResumeError(f"{path} holds another model: {differing}")
+    return path
+
+
+def _identity(config: Config) -> dict[str, int]:
+    """The sizes that the weights of a model depend on."""
+    sizes = ("n_layers", "d_model", "n_heads", "d_ff", "vocab_size")
+    return {size: getattr(config.model, size) for size in sizes}
 
 
 def complete_checkpoints(folder: Path) -> list[Path]:
@@ -70,13 +89,17 @@ def complete_checkpoints(folder: Path) -> list[Path]:
 
 
 class Checkpoints(Callback):
-    """Saves every `interval` steps and after step `num_steps`; keeps the `num_to_keep` newest (-1: all)."""
+    """Saves into `folder` at each of the configuration's intervals and at the end, and keeps the newest."""
 
-    def __init__(self, folder: Path, *, interval: int, num_steps: int, num_to_keep: int) -> None:
+    def __init__(self, folder: Path, config: Config) -> None:
         self._folder = folder
-        self._interval = interval
-        self._num_steps = num_steps
-        self._num_to_keep = num_to_keep
+        self._interval = config.steps(config.save_interval)
+        self._num_steps = config.num_steps
+        self._num_to_keep = config.save_num_checkpoints_to_keep
+        self._model = _identity(config)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"model": self._model}
 
     def fit_start(self, state: State, logger: Logger) -> None:
         if dist.get_global_rank() == 0:

@@ -82,7 +82,7 @@ class LearningRateConfig(_Section):
 
 
 class CorpusConfig(_Section):
-    """Where a corpus lies: `local` (a folder of MDS shards, also the cache of `remote`) and its held-out split."""
+    """Where a corpus lies: `local`, a folder of MDS shards (a whole copy of `remote`), and its held-out split."""
 
     local: Path
     remote: str | None = None

@@ -105,6 +105,11 @@ def open_sources(config: Config) -> Sources:
     problems: list[str] = []
     train, held_out = {}, {}
     for name, corpus in config.corpora.items():
+        if corpus.remote and not (corpus.local / "index.json").is_file():
+            problems.append(
+                f"fetching is not built yet: copy {corpus.remote} to {corpus.local} @ $.corpora.{name}.remote"
+            )
+            continue
         train[name] = _open(corpus.local, f"$.corpora.{name}.local", config, problems)
         if config.eval:
             held_out[name] = _open(corpus.holdout_folder, f"$.corpora.{name}.holdout", config, problems)

@@ -37,7 +37,8 @@ def _quantities(config: Config) -> Iterator[str]:
         f"then a cosine to {rate.floor:g} at step {config.num_steps:,}"
     )
     if config.eval:
-        yield f"evaluation      every {config.steps(config.eval.interval):,} steps, {config.eval.num_samples:,} samples a corpus"
+        interval, num_samples = config.steps(config.eval.interval), config.eval.num_samples
+        yield f"evaluation      every {interval:,} steps, {num_samples:,} samples a corpus"
     if config.save_folder:
         yield f"checkpoints     every {config.steps(config.save_interval):,} steps in {config.save_folder}"
     if config.service:

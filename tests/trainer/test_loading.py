@@ -107,7 +107,7 @@ def test_wrong_schedules_name_their_place(tmp_path: Path, phases: Any, expected:
         ({"model": {"name": "tiny", "n_heads": 3}}, "must divide d_model (64), found 3 @ $.model.n_heads"),
         ({"autoresume": True}, "save_folder, which is not given @ $.autoresume"),
         ({"service": {"url": "http://x", "sync_interval": 10, "lead": 12}, "num_workers": 2}, "at least 14"),
-        ({"corpora": {**GOOD["corpora"], "c4": {"local": "x", "max_epochs": 1, "then": "starcode"}}}, "@ $.corpora.c4.then"),
+        ({"corpora": {**GOOD["corpora"], "c4": {"local": "x", "then": "starcode"}}}, "@ $.corpora.c4.then"),
         ({"schedule": {"phases": [{"start": 0, "mixture": {"c4": 0.5, "kb": {"weight": 0.5, "parts": {"qa": 1.0}}}}]}},
          "unknown corpus 'qa'; the corpora are c4, starcoder @ $.schedule.phases[0].mixture.kb.parts.qa"),
     ],

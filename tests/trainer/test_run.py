@@ -1,4 +1,4 @@
-"""Whole runs: every batch is the planned one, whatever the topology, and a killed run goes on as if nothing happened."""
+"""Whole runs: every batch is the planned one, whatever the topology, and a killed run goes on as if nothing was."""
 
 import random
 import shutil

@@ -61,3 +61,12 @@ def test_the_service_is_told_all_that_decides_the_order(corpora: Path, tmp_path:
     assert (definition["data_seed"], definition["shuffle_window"], definition["num_steps"]) == (17, 2, 24)
     assert definition["schedule"]["phases"][1] == {"start": "9ba", "mixture": {"c4": 0.7, "code": 0.3}}
     json.dumps(definition)
+
+
+def test_a_corpus_that_would_have_to_be_fetched_is_refused(corpora: Path, tmp_path: Path) -> None:
+    remote = {"c4": {"local": str(tmp_path / "c4"), "remote": "s3://bucket/c4"}}
+    phases = {"phases": [{"start": 0, "mixture": {"c4": 1.0}}]}
+    with pytest.raises(
+        ConfigError, match=r"fetching is not built yet: copy s3://bucket/c4 .* @ \$\.corpora\.c4\.remote"
+    ):
+        sources_of(corpora, tmp_path, corpora=remote, schedule=phases)
