@@ -117,7 +117,10 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def add(command: Any, description: str) -> argparse.ArgumentParser:
-        sub = commands.add_parser(command.__name__, help=description, description=description)
+        example = next(line for line in EXAMPLES.splitlines() if f" {command.__name__} " in line)
+        sub = commands.add_parser(
+            command.__name__, help=description, description=description, epilog=f"example: {example.strip()}"
+        )
         sub.set_defaults(command=command)
         sub.add_argument("config", help="the run's YAML file")
         sub.add_argument("--size", action="append", default=[], metavar="NAME=TOKENS", type=_size,

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from mixer.apportion import Stretch
 from mixer.epochs import CorpusOrder, sample_ids
-from mixer.errors import CorpusError, MixerError, RepetitionError, ScheduleError
+from mixer.errors import CorpusError, MixerError, RepetitionError, ScheduleError, UnknownCorpusError
 from mixer.keys import derive_key, random_words
 from mixer.schedule import Piece, Schedule
 from mixer.weights import UNIT
@@ -102,7 +102,7 @@ class Plan:
         schedule.check_names(corpora)
         self.schedule = schedule
         self.names = tuple(sorted(corpora))
-        self.corpora = {name: _as_corpus(name, corpora[name]) for name in self.names}
+        self.corpora = {name: _as_corpus(name, corpora[name], self.names) for name in self.names}
         self._orders = [
             CorpusOrder(name, self.corpora[name].shard_sizes, data_seed=data_seed, shuffle_window=shuffle_window)
             for name in self.names
@@ -316,7 +316,7 @@ class Plan:
         return step, int(np.flatnonzero(self._draw_in_slot(step) == draw)[0])
 
 
-def _as_corpus(name: str, value: Sequence[int] | _I64 | Corpus) -> Corpus:
+def _as_corpus(name: str, value: Sequence[int] | _I64 | Corpus, names: tuple[str, ...]) -> Corpus:
     corpus = value if isinstance(value, Corpus) else Corpus(shard_sizes=value)
     sizes = np.asarray(corpus.shard_sizes)
     if sizes.ndim != 1 or sizes.size == 0 or sizes.dtype.kind not in "iu" or (sizes < 0).any():
@@ -325,4 +325,7 @@ def _as_corpus(name: str, value: Sequence[int] | _I64 | Corpus) -> Corpus:
         raise ScheduleError.of(
             [f"max_epochs must be at least 1, found {corpus.max_epochs} @ $.corpora.{name}.max_epochs"]
         )
+    if corpus.then not in ("refuse", *names):
+        problem = f"unknown corpus '{corpus.then}', known are {', '.join(names)}, or 'refuse' @ $.corpora.{name}.then"
+        raise UnknownCorpusError.of([problem], names=[corpus.then])
     return corpus

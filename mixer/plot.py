@@ -34,4 +34,7 @@ def plot_plan(plan: Plan, title: str, path: str | Path) -> None:
             axes.plot([repeat], [1.02], marker="v", color=color, clip_on=False)
     axes.set(title=title, xlabel="step", ylabel="weight", ylim=(0, 1), xlim=(0, schedule.num_steps - 1))
     axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False, title="▼ begins to repeat")
-    figure.savefig(path)
+    try:
+        figure.savefig(path)
+    except ValueError as error:
+        raise MixerError(f"cannot write {path}: {error}") from error

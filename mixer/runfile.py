@@ -1,22 +1,54 @@
-"""What the plan needs of a run's YAML file: schedule, corpora, seed. Keys that only the trainer knows are passed over.
+"""What the plan needs of a run's YAML file: schedule, corpora, seed. The trainer's other keys are passed over by name.
 
-Corpora are looked up on disk (`local`), or given as sizes for planning before any data exists.
+So a misspelt key is an error here too, and what is shown is what would be trained. Corpora are looked up on disk
+(`local`), or given as sizes for planning before any data exists.
 """
 
+import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
+from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt, StrictStr, ValidationError
 
 from mixer.duration import parse_steps
 from mixer.errors import MixerError, ScheduleError
 from mixer.plan import Corpus, Plan
 from mixer.reader import open_corpus
 from mixer.schedule import Schedule
+from mixer.yamlfile import read_mapping
 
 SHARD = 16_384  # samples of a shard, where only a corpus's size is known
+
+TRAINER_KEYS = frozenset({
+    "autoresume", "device", "device_train_microbatch_size", "eval", "load_path", "log_interval", "lr_schedule",
+    "metrics_file", "model", "num_workers", "optimizer", "precision", "save_folder", "save_interval",
+    "save_num_checkpoints_to_keep", "seed", "service", "tokenizer",
+})  # fmt: skip
+
+
+class _CorpusKeys(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    local: Path | None = None
+    remote: StrictStr | None = None
+    holdout: Path | None = None
+    max_epochs: PositiveInt | None = None
+    then: StrictStr = "refuse"
+
+
+class _RunKeys(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    run_name: StrictStr = "run"
+    data_seed: NonNegativeInt
+    max_duration: int | str
+    global_batch_size: PositiveInt
+    seq_len: PositiveInt
+    shuffle_window: PositiveInt = 16
+    corpora: dict[StrictStr, _CorpusKeys]
+    schedule: dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,79 +71,68 @@ def load_run(path: str | Path, sizes: Mapping[str, str] | None = None) -> RunFil
     `sizes` gives tokens ("12e9tok") or samples ("5000") of corpora that are not on disk. Raises MixerError with the
     place of what is wrong.
     """
-    path = Path(path)
-    config = _load_yaml(path)
-    facts = {key: _positive(config, key, path) for key in ("global_batch_size", "seq_len")}
-    steps = _steps(config, facts, path)
-    if not isinstance(config.get("corpora"), Mapping) or "schedule" not in config:
-        raise MixerError(f"{path}: expected the keys 'corpora' (name → settings) and 'schedule' (phases)")
-    schedule = Schedule.from_dict(config["schedule"], num_steps=steps, place="$.schedule", **facts)
-    schedule.check_names(config["corpora"], place="$.schedule")
-    unknown = (sizes or {}).keys() - config["corpora"].keys()
-    if unknown:
-        raise MixerError(f"{path} has no corpus '{min(unknown)}', it has {', '.join(sorted(config['corpora']))}")
+    keys = _check_keys(Path(path))
+    facts = {"global_batch_size": keys.global_batch_size, "seq_len": keys.seq_len}
+    try:
+        num_steps = parse_steps(keys.max_duration, tokens_per_step=keys.global_batch_size * keys.seq_len)
+    except ValueError as error:
+        raise ScheduleError.of([f"{error} @ $.max_duration"]) from error
+    schedule = Schedule.from_dict(keys.schedule, num_steps=num_steps, place="$.schedule", **facts)
+    schedule.check_names(keys.corpora, place="$.schedule")
+    if unknown := (sizes or {}).keys() - keys.corpora.keys():
+        raise MixerError(f"{path} has no corpus '{min(unknown)}', it has {', '.join(sorted(keys.corpora))}")
     return RunFile(
-        name=str(config.get("run_name", path.stem)),
+        name=keys.run_name,
         schedule=schedule,
         corpora={
-            name: _corpus(name, entry, (sizes or {}).get(name), path.parent, facts["seq_len"])
-            for name, entry in config["corpora"].items()
+            name: _corpus(name, entry, (sizes or {}).get(name), keys.seq_len) for name, entry in keys.corpora.items()
         },
-        data_seed=int(config.get("data_seed", 0)),
-        shuffle_window=int(config.get("shuffle_window", 16)),
+        data_seed=keys.data_seed,
+        shuffle_window=keys.shuffle_window,
     )
 
 
-def _corpus(name: str, entry: Any, size: str | None, folder: Path, seq_len: int) -> Corpus:
-    entry = entry if isinstance(entry, Mapping) else {}
-    cap = {"max_epochs": entry.get("max_epochs"), "then": entry.get("then", "refuse")}
+def _check_keys(path: Path) -> _RunKeys:
+    config = read_mapping(path)
+    try:
+        return _RunKeys.model_validate({key: value for key, value in config.items() if key not in TRAINER_KEYS})
+    except ValidationError as error:
+        raise ScheduleError.of([_describe(dict(item)) for item in error.errors()]) from error
+
+
+def _describe(error: dict[str, Any]) -> str:
+    place, name = "$" + "".join(f".{part}" for part in error["loc"]), str(error["loc"][-1])
+    if error["type"] == "extra_forbidden":
+        known = [*_RunKeys.model_fields, *_CorpusKeys.model_fields, *TRAINER_KEYS]
+        close = difflib.get_close_matches(name, known, n=1)
+        return f"unknown key '{name}'{f', did you mean {close[0]!r}?' if close else ''} @ {place}"
+    if error["type"] == "missing":
+        return f"this key is missing @ {place}"
+    return f"{error['msg'][0].lower()}{error['msg'][1:]}, found {error['input']!r} @ {place}"
+
+
+def _corpus(name: str, keys: _CorpusKeys, size: str | None, seq_len: int) -> Corpus:
+    cap: dict[str, Any] = {"max_epochs": keys.max_epochs, "then": keys.then}
     if size is not None:
         return Corpus(shard_sizes=_even_shards(_num_samples(name, size, seq_len)), **cap)
-    if "local" not in entry:
+    if keys.local is None:
         raise MixerError(f"corpus '{name}' has no 'local' folder; give its size with --size {name}=12e9tok")
-    local = Path(entry["local"])
     try:
-        return Corpus(shard_sizes=open_corpus(local).shard_sizes, **cap)
+        return Corpus(shard_sizes=open_corpus(keys.local).shard_sizes, **cap)
     except MixerError as error:
         raise MixerError(f"{error}; or give the size with --size {name}=12e9tok @ $.corpora.{name}.local") from error
 
 
 def _num_samples(name: str, size: str, seq_len: int) -> int:
     try:
-        if size.endswith("tok"):
-            return int(float(size[:-3])) // seq_len
-        return int(size)
-    except ValueError:
-        raise MixerError(f"a size is tokens like 12e9tok, or samples like 5000, found '{size}' for '{name}'") from None
+        samples = int(float(size.removesuffix("tok"))) // seq_len if size.endswith("tok") else int(size)
+    except (ValueError, OverflowError):
+        samples = 0
+    if samples < 1:
+        raise MixerError(f"a size is tokens like 12e9tok or samples like 5000, at least 1, found '{size}' for '{name}'")
+    return samples
 
 
 def _even_shards(samples: int) -> list[int]:
     full, rest = divmod(samples, SHARD)
     return [SHARD] * full + [rest] * bool(rest)
-
-
-def _steps(config: Mapping[str, Any], facts: Mapping[str, int], path: Path) -> int:
-    try:
-        tokens = facts["global_batch_size"] * facts["seq_len"]
-        return parse_steps(config.get("max_duration"), tokens_per_step=tokens)
-    except ValueError as error:
-        raise ScheduleError.of([f"{path}: {error} @ $.max_duration"]) from error
-
-
-def _positive(config: Mapping[str, Any], key: str, path: Path) -> int:
-    value = config.get(key)
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ScheduleError.of([f"{path}: expected a whole number of at least 1, found {value!r} @ $.{key}"])
-    return value
-
-
-def _load_yaml(path: Path) -> dict[str, Any]:
-    try:
-        config = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise MixerError(f"cannot read {path}: {error.strerror}") from error
-    except yaml.YAMLError as error:
-        raise MixerError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(config, dict):
-        raise MixerError(f"{path} does not hold a mapping of keys to values")
-    return config

@@ -84,9 +84,19 @@ def test_plot_writes_a_picture(config: Path, tmp_path: Path, capsys: pytest.Capt
         ("max_epochs: 2", "max_epochs: 1",
          "corpus 'flan' would be read more than max_epochs=1 times from step 51126 on"),
         ("61035ba", "soon", "'6000ba', '12.6e9tok' or '0.1dur', found 'soon' @ $.max_duration"),
-        ("seq_len: 2048", "seq_len: many", "expected a whole number of at least 1, found 'many' @ $.seq_len"),
-        ("schedule:", "shedule:", "expected the keys 'corpora'"),
-        ("run_name: paper", "run_name: [", "is not YAML"),
+        ("seq_len: 2048", "seq_len: many", "found 'many' @ $.seq_len"),
+        ("schedule:", "shedule:", "unknown key 'shedule', did you mean 'schedule'? @ $.shedule"),
+        ("run_name: paper", "run_name: [", "is not usable as YAML"),
+        ("data_seed: 17", "data_seed: abc", "found 'abc' @ $.data_seed"),
+        ("data_seed: 17", "", "this key is missing @ $.data_seed"),
+        ("data_seed: 17", "data_seed: 17\ndata_seed: 18",
+         "the key 'data_seed' stands twice in one section, again in line 4"),
+        ("data_seed: 17", "shuffle_windw: 8\ndata_seed: 17",
+         "unknown key 'shuffle_windw', did you mean 'shuffle_window'?"),
+        ("max_epochs: 2", "max_epoch: 2",
+         "unknown key 'max_epoch', did you mean 'max_epochs'? @ $.corpora.flan.max_epoch"),
+        ("max_epochs: 2", "max_epochs: x", "found 'x' @ $.corpora.flan.max_epochs"),
+        ("max_epochs: 2", "then: c5", "unknown corpus 'c5', known are c4, flan, or 'refuse' @ $.corpora.flan.then"),
     ],
 )  # fmt: skip
 def test_bad_files_get_one_line_and_exit_code_2(
@@ -98,6 +108,18 @@ def test_bad_files_get_one_line_and_exit_code_2(
     assert out == ""
     assert message in err
     assert len(err.splitlines()) == 1
+
+
+def test_a_file_in_another_encoding(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config.write_bytes(CONFIG.replace("paper", "pâper").encode("latin-1"))
+    assert "is not usable as YAML: 'utf-8' codec can't decode" in run(capsys, "show", config, *SIZES)[2]
+
+
+def test_a_picture_in_no_known_format(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = run(capsys, "plot", config, *SIZES, "--out", tmp_path / "plan.foo")
+    assert code == 2
+    assert "plan.foo" in err
+    assert not (tmp_path / "plan.foo").exists()
 
 
 def test_bad_calls(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
