@@ -116,6 +116,9 @@ def test_an_edit_reaches_a_run_that_is_training(
     assert_followed(tmp_path, revisions)
     after = only_run(service)
     assert (after["step"], after["frontier"], after["revision"]) == (NUM_STEPS, NUM_STEPS, 1)
+    last = service.get(f"/runs/{head['id']}/progress")["reports"][-1]
+    assert last["counts"] == {name: sum(line["counts"][name] for line in lines.values()) for name in NAMES}
+    assert last["metrics"]["loss"] == pytest.approx(lines[NUM_STEPS - 1]["loss"])
 
 
 def test_a_run_joins_what_was_decided_before_it_began_and_crashes(
@@ -146,8 +149,10 @@ def test_training_goes_on_while_the_service_is_away(service: Service, corpora: P
     run.go_on()
     wait_for_step(run, metrics, head["frontier"] + 4)  # beyond what the service had frozen
     run.pause()
-    elsewhere = service.start()  # an edit comes in where the trainer cannot see it, for a step that it has passed
-    service.post(f"/runs/{head['id']}/revisions", edit({"math": 1.0}, step=head["frontier"]), url=elsewhere)
+    # An edit comes in where the trainer cannot see it, for a step that it has not trained yet but may have fetched.
+    decided = max(last_of_each_step(metrics)) + 4
+    elsewhere = service.start()
+    service.post(f"/runs/{head['id']}/revisions", edit({"math": 1.0}, step=decided), url=elsewhere)
     service.kill()
     service.restart()
     run.go_on()
