@@ -12,15 +12,20 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
-from demo.check import Result, check, read_run, same_without_service
+import httpx
+
+from demo.check import Result, Run, check, read_run, same_without_service
 from demo.conversion import Converted, convert_all, train_tokenizer
 from demo.corpora import Inputs, find_samples, write_stand_ins
+from demo.facts import Facts
 from demo.metrics import read_history
 from demo.processes import ROOT, DemoError, dry_run, export_ledger, serve
-from demo.report import Facts, write_picture, write_report
+from demo.report import write_picture, write_report
 from demo.settings import FEWEST_STEPS, Settings, run_config, without_service, write_yaml
 from demo.training import train
+from mixer import MixerError
 from shards import ShardsError
 
 SAMPLES = ROOT.parent / "shared" / "data"
@@ -34,8 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # unwinds, so children are ended
     try:
         settings = _settings(options)
-        return run(settings, picture=options.picture)
-    except (DemoError, ShardsError) as error:
+        return run_demo(settings, picture=options.picture)
+    except (DemoError, ShardsError, MixerError, httpx.HTTPError) as error:
         sys.stdout.flush()
         print(f"demo: {' '.join(str(error.args[0]).split())}", file=sys.stderr)
         if isinstance(error, DemoError) and error.log and error.log.exists():
@@ -47,12 +52,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
-def run(settings: Settings, *, picture: Path | None = None) -> int:
+def run_demo(settings: Settings, *, picture: Path | None = None) -> int:
     """All stages, in a fresh `settings.out`; returns the exit code."""
     out = settings.out
     _start_fresh(out)
     kind = "the real samples" if settings.samples else "stand-ins made from Python itself"
-    print(f"Switchpoint demo: {settings.num_steps} steps of a tiny model on {kind}; everything goes to {out}/\n")
+    print(
+        f"Switchpoint demo: {settings.num_steps} steps of a tiny model on {kind}; everything goes to {_shown(out)}/\n"
+    )
     stages = Stages()
     with ExitStack() as children:
         with stages.stage("corpora", "six corpora as files"):
@@ -80,9 +87,7 @@ def run(settings: Settings, *, picture: Path | None = None) -> int:
         stages.say(
             f"{result.num_as_planned} of {result.num_steps} as planned; {result.num_twice} of them trained twice"
         )
-        write_yaml(out / "same.yaml", without_service(config, ledger_run.ledger.schedule.to_dict(), out / "same"))
-        dry_run(out / "same.yaml", log=settings.log("same"))
-        same = same_without_service(ledger_run, out / "same.yaml")
+        same = _check_without_service(ledger_run, config, settings)
         stages.say(f"{same} of {result.num_steps} the same from same.yaml, which needs no service")
     with stages.stage("report", "one page"):
         facts = Facts(
@@ -113,6 +118,14 @@ class Stages:
 
     def say(self, text: str) -> None:
         print(f"{time.monotonic() - self._start:6.1f} s  {'':<10}   {text}", flush=True)
+
+
+def _check_without_service(run: Run, config: dict[str, Any], settings: Settings) -> int:
+    """Write same.yaml, let the trainer check it, and count the steps whose batch it leaves as it was."""
+    same = settings.out / "same.yaml"
+    write_yaml(same, without_service(config, run.ledger.schedule.to_dict(), settings.out / "same"))
+    dry_run(same, log=settings.log("same"))
+    return same_without_service(run, same)
 
 
 def _make_inputs(settings: Settings) -> Inputs:
@@ -148,7 +161,9 @@ def _summary(facts: Facts) -> None:
 
 
 def _verdict(result: Result, same: int, out: Path) -> int:
-    print(f"\n{result.num_as_planned} of {result.num_steps} batches as planned. The report: {out / 'report.html'}")
+    print(
+        f"\n{result.num_as_planned} of {result.num_steps} batches as planned. The report: {_shown(out / 'report.html')}"
+    )
     if result.passed and same == result.num_steps:
         return 0
     sys.stdout.flush()
@@ -171,11 +186,17 @@ def _start_fresh(out: Path) -> None:
 
 def _settings(options: argparse.Namespace) -> Settings:
     samples = None if options.no_samples else options.samples or (SAMPLES if SAMPLES.is_dir() else None)
+    out = options.out.resolve()
     if samples:
         # the real vocabulary is six times as large, and so is the cost of a step
-        return Settings(out=options.out, num_steps=options.steps or 150, samples=samples.resolve(), eval_samples=16)
+        return Settings(out=out, num_steps=options.steps or 120, samples=samples.resolve(), eval_samples=12)
     steps = options.steps or 300
-    return Settings(out=options.out, num_steps=steps, samples=None, eval_samples=32 if steps >= 100 else 8)
+    return Settings(out=out, num_steps=steps, samples=None, eval_samples=32 if steps >= 100 else 8)
+
+
+def _shown(path: Path) -> Path:
+    """`path` as short as it can be said from here."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def _steps(text: str) -> int:
@@ -204,7 +225,7 @@ def _parser() -> argparse.ArgumentParser:
         "--samples", type=_folder, metavar="DIR", help="folder with real samples [../shared/data, if it is there]"
     )
     where.add_argument("--no-samples", action="store_true", help="use stand-ins even where samples are at hand")
-    parser.add_argument("--steps", type=_steps, metavar="N", help="steps to train [300; 150 with samples]")
+    parser.add_argument("--steps", type=_steps, metavar="N", help="steps to train [300; 120 with samples]")
     parser.add_argument("--picture", type=Path, metavar="SVG", help="also write the plot of shares to this file")
     return parser
 

@@ -12,7 +12,7 @@ from demo.processes import Child, DemoError, start_trainer
 from demo.settings import Settings
 
 PATIENCE = 180.0  # seconds without a new step
-LOOK_EVERY = 0.05  # seconds
+LOOK_EVERY = 0.1  # seconds
 
 Say = Callable[[str], None]
 

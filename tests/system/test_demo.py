@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -94,6 +95,22 @@ def test_nothing_is_left_running(demo: tuple[Path, str]) -> None:
         p.pid for p in psutil.process_iter(["cmdline"]) if any(str(out) in part for part in p.info["cmdline"] or ())
     ]
     assert left == []
+
+
+def test_a_demo_that_is_ended_ends_what_it_started(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "demo", "--no-samples", "--out", str(out)]
+    log, end = out / "logs" / "train-1.log", time.monotonic() + 120
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as demo:
+        while not (log.exists() and log.stat().st_size):  # until the trainer speaks; the service runs already
+            assert time.monotonic() < end
+            assert demo.poll() is None
+            time.sleep(0.05)
+        started = psutil.Process(demo.pid).children(recursive=True)
+        demo.terminate()
+        assert demo.wait(60) == 143
+    assert len(started) >= 2
+    assert [child for child in started if child.is_running() and child.status() != psutil.STATUS_ZOMBIE] == []
 
 
 def test_a_folder_that_others_made_is_not_emptied(tmp_path: Path) -> None:
