@@ -1,5 +1,6 @@
 """A schedule as a picture: stacked areas of the mixture over the run, switchpoints, and where corpora repeat."""
 
+from io import BytesIO
 from pathlib import Path
 
 from mixer.errors import MixerError
@@ -34,7 +35,13 @@ def plot_plan(plan: Plan, title: str, path: str | Path) -> None:
             axes.plot([repeat], [1.02], marker="v", color=color, clip_on=False)
     axes.set(title=title, xlabel="step", ylabel="weight", ylim=(0, 1), xlim=(0, schedule.num_steps - 1))
     axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False, title="▼ begins to repeat")
+    picture = BytesIO()
     try:
-        figure.savefig(path)
+        figure.savefig(picture, format=Path(path).suffix.removeprefix(".") or "svg")
     except ValueError as error:
         raise MixerError(f"cannot write {path}: {error}") from error
+    try:
+        Path(path).write_bytes(picture.getvalue())
+    except OSError as error:
+        Path(path).unlink(missing_ok=True)
+        raise OSError(f"cannot write {path}: {error.strerror}") from error

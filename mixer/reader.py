@@ -27,7 +27,10 @@ _ENCODING = re.compile(r"ndarray:(uint16|uint32|int32|int64):(\d+)")
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LocalCorpus:
-    """One corpus on local disk. `shard_sizes` [num_shards] in samples; `fingerprint` names its content."""
+    """One corpus on local disk. `shard_sizes` [num_shards] in samples; `fingerprint` names its content.
+
+    `tokenizer` (a hash) and `vocab_size` are what the manifest says, None without one.
+    """
 
     path: Path
     shard_paths: tuple[Path, ...]
@@ -36,6 +39,8 @@ class LocalCorpus:
     seq_len: int
     dtype: np.dtype[Any]
     fingerprint: str
+    tokenizer: str | None = None
+    vocab_size: int | None = None
 
     @property
     def num_samples(self) -> int:
@@ -90,6 +95,8 @@ def open_corpus(path: str | Path) -> LocalCorpus:
         raise CorpusError(
             f"{path / 'index.json'}: '{bad[0]}' is not the name of a shard in this folder", path=str(path)
         )
+    manifest = _load_json(path / "corpus.json") or {}
+    parameters = manifest.get("parameters", {})
     return LocalCorpus(
         path=path,
         shard_paths=tuple(path / name for name in names),
@@ -97,7 +104,9 @@ def open_corpus(path: str | Path) -> LocalCorpus:
         shard_sizes=np.array([shard["samples"] for shard in shards], np.int64),
         seq_len=int(match[2]),
         dtype=np.dtype(match[1]).newbyteorder("<"),
-        fingerprint=_fingerprint(path),
+        fingerprint=manifest.get("fingerprint") or sha256((path / "index.json").read_bytes()).hexdigest(),
+        tokenizer=parameters.get("tokenizer_sha256"),
+        vocab_size=parameters.get("vocab_size"),
     )
 
 
@@ -155,12 +164,6 @@ class RowReader:
     def _map(self, shard: int) -> NDArray[Any]:
         corpus, index = self._shards[shard]
         return corpus.map_shard(index)
-
-
-def _fingerprint(path: Path) -> str:
-    """What the manifest says the content is; without a manifest, the hash of the index."""
-    manifest = _load_json(path / "corpus.json") or {}
-    return str(manifest.get("fingerprint") or sha256((path / "index.json").read_bytes()).hexdigest())
 
 
 def _load_json(path: Path) -> dict[str, Any] | None:

@@ -9,6 +9,7 @@ A `Transaction` speaks in rows and plain values; what they mean is the business 
 Imports SQLAlchemy (half a second), so nothing imports this module before a store is wanted.
 """
 
+import sqlite3
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -174,7 +175,8 @@ class Transaction:
 class Store:
     """One database file. Opening makes it when absent and migrates it to the newest form.
 
-    Raises `DatabaseFileError` when the file cannot be opened or migrated. Safe for many threads.
+    Raises `DatabaseFileError` when the file cannot be opened or migrated, OSError when the disk cannot take it.
+    Safe for many threads.
     """
 
     def __init__(self, path: Path) -> None:
@@ -195,6 +197,12 @@ class Store:
             self._migrate()
         except sa.exc.DatabaseError as error:
             self._engine.dispose()
+            if path.is_file() and path.stat().st_size == 0:
+                path.unlink()  # made by this call, and never filled
+            if getattr(error.orig, "sqlite_errorcode", None) in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+                raise OSError(
+                    f"cannot write the database {path}: {error.orig}; make room or give another --db"
+                ) from error
             raise DatabaseFileError(str(path), str(error.orig)) from error
 
     def close(self) -> None:

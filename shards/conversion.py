@@ -23,7 +23,7 @@ import re
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -222,6 +222,7 @@ class _Task:
     @contextmanager
     def at_work(self) -> Iterator[None]:
         """Hold the work folder against other conversions; after a failure keep it if any part is finished."""
+        made_out = not self.folder.parent.exists()
         with writing(self.work):
             self.work.mkdir(parents=True, exist_ok=True)
             lock = open(self.work / "lock", "wb")  # noqa: SIM115, PTH123 - held to the end of the block
@@ -240,6 +241,9 @@ class _Task:
             except ShardsError:
                 if not any(map(read_part, self.part_folders)):
                     shutil.rmtree(self.work, ignore_errors=True)
+                    if made_out:
+                        with suppress(OSError):  # not empty: another conversion has begun there
+                            self.folder.parent.rmdir()
                 raise
 
     def settle(self) -> _Task:

@@ -109,6 +109,9 @@ def _download(name: str) -> tuple[Path, Path | None]:
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError
 
+    hub_log = logging.getLogger("huggingface_hub")  # its retries would bury the one line that matters
+    level = hub_log.level
+    hub_log.setLevel(logging.CRITICAL)
     try:
         path = Path(hf_hub_download(name, "tokenizer.json"))
         try:
@@ -120,6 +123,8 @@ def _download(name: str) -> tuple[Path, Path | None]:
         raise TokenizerError(
             f"no tokenizer {name!r}: neither a folder or file here nor to be had from the hub ({reason})"
         ) from None
+    finally:
+        hub_log.setLevel(level)
 
 
 def _eos(config: Path | None) -> str | None:

@@ -5,7 +5,6 @@ corpus that is not there, another sequence length, another tokenizer, ids beyond
 that would read a corpus more often than its cap allows. No torch, no composer.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,12 +112,13 @@ def open_sources(config: Config) -> Sources:
         train[name] = _open(corpus.local, f"$.corpora.{name}.local", config, problems)
         if config.eval:
             held_out[name] = _open(corpus.holdout_folder, f"$.corpora.{name}.holdout", config, problems)
-    problems += _tokenizer_problems(config)
+    opened = {name: corpus for name, corpus in train.items() if corpus}
+    problems += _tokenizer_problems(opened, config)
     if problems:
         raise ConfigError(problems)
     return Sources(
         config=config,
-        train={name: corpus for name, corpus in train.items() if corpus},
+        train=opened,
         held_out={name: corpus for name, corpus in held_out.items() if corpus},
     )
 
@@ -137,18 +137,16 @@ def _open(folder: Path, place: str, config: Config, problems: list[str]) -> Loca
     return corpus
 
 
-def _tokenizer_problems(config: Config) -> list[str]:
+def _tokenizer_problems(corpora: Mapping[str, LocalCorpus], config: Config) -> list[str]:
     """Corpora that were made with different tokenizers, or with one that has more ids than the model."""
-    problems, of_tokenizer = [], {}
-    for name, corpus in config.corpora.items():
-        manifest = corpus.local / "corpus.json"
-        if not manifest.is_file():
-            continue
-        facts = json.loads(manifest.read_text())
-        of_tokenizer.setdefault(facts.get("tokenizer_sha256"), []).append(name)
-        if facts.get("vocab_size", 0) > config.model.vocab_size:
+    problems: list[str] = []
+    of_tokenizer: dict[str, list[str]] = {}
+    for name, corpus in corpora.items():
+        if corpus.tokenizer:
+            of_tokenizer.setdefault(corpus.tokenizer, []).append(name)
+        if corpus.vocab_size and corpus.vocab_size > config.model.vocab_size:
             problems.append(
-                f"the tokenizer of {name} has {facts['vocab_size']} ids, the model {config.model.vocab_size}: "
+                f"the tokenizer of {name} has {corpus.vocab_size} ids, the model {config.model.vocab_size}: "
                 "raise it to the next multiple of 128 @ $.model.vocab_size"
             )
     if len(of_tokenizer) > 1:

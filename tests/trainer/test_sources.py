@@ -25,7 +25,7 @@ def test_everything_that_is_wrong_is_told_at_once(corpora: Path, tmp_path: Path)
     shutil.rmtree(own / "code" / "train")
     shutil.rmtree(own / "math" / "holdout")
     for name, sha in (("c4", "one"), ("math", "two")):
-        manifest = {"tokenizer_sha256": sha, "vocab_size": 300}
+        manifest = {"parameters": {"tokenizer_sha256": sha, "vocab_size": 300}}
         (own / name / "train" / "corpus.json").write_text(json.dumps(manifest))
     with pytest.raises(ConfigError) as caught:
         sources_of(own, tmp_path / "out", eval={"interval": 5})
