@@ -44,9 +44,10 @@ def find_samples(folder: Path) -> Inputs:
     """The real samples in `folder`, laid out one folder a corpus; with the GPT-NeoX tokenizer."""
     trained = {name: [str(folder / name)] for name in NAMES}
     trained["starcoder"] = [str(folder / "starcoder" / "*.parquet"), *_code(folder / "code")]
+    # not gsm8k/test: the math samples hold rewritten questions of it
     return Inputs(
         trained=trained,
-        evaluated={"gsm8k": [str(folder / "gsm8k" / "test.jsonl")], "pycode": [str(folder / "pycode")]},
+        evaluated={"gsm8k": [str(folder / "gsm8k" / "train.jsonl")], "pycode": [str(folder / "pycode")]},
         tokenizer=folder / "tokenizers" / "gpt-neox-20b",
         described="real samples of the six corpora",
     )

@@ -8,11 +8,13 @@ import io
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 INK, GRID = "#010203", "#040506"  # stand-ins that no palette holds, replaced in the finished SVG
 COLOURS = {
@@ -27,7 +29,7 @@ COLOURS = {
 }
 EVALUATED_ONLY = ("pycode", "gsm8k")
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
-STYLE = {
+STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "switchpoint",
     "font.size": 10,
@@ -59,7 +61,8 @@ class Marks:
     resumed_at: int
 
 
-Shares = Mapping[str, Sequence[float]]  # corpus → share of each step
+Floats = NDArray[Any]
+Shares = Mapping[str, Sequence[float] | Floats]  # corpus → share of each step
 
 
 def plot_shares(target: Shares, realised: Shares, marks: Marks, *, window: int) -> str:
@@ -124,11 +127,12 @@ def plot_training(losses: Sequence[float], rates: Sequence[float], marks: Marks)
         return _svg(figure, "training")
 
 
-def smooth(values: Sequence[float], window: int) -> np.ndarray:
+def smooth(values: Sequence[float], window: int) -> Floats:
     """The mean over `window` (odd) neighbours, fewer at both ends."""
     ones = np.ones(window)
-    padded = np.convolve(np.asarray(values, float), ones, "same")
-    return padded / np.convolve(np.ones(len(values)), ones, "same")
+    sums: Floats = np.convolve(np.asarray(values, float), ones, "same")
+    means: Floats = sums / np.convolve(np.ones(len(values)), ones, "same")
+    return means
 
 
 def standalone(svg: str) -> str:
@@ -156,14 +160,14 @@ def _mark(axes: Axes, marks: Marks, *, labels: bool) -> None:
     if labels:
         middle = (marks.resumed_at + marks.killed_after + 1) / 2
         shown = [*lines, (middle, "", f"killed {marks.killed_after},\nresumed {marks.resumed_at}")]
-        for step, _, text in shown:
+        for place, _, text in shown:
             axes.annotate(
-                text, (step, 1), xycoords=("data", "axes fraction"), xytext=(0, 4), textcoords="offset points",
+                text, (place, 1), xycoords=("data", "axes fraction"), xytext=(0, 4), textcoords="offset points",
                 ha="center", va="bottom", fontsize=8.5, linespacing=1.15,
             )  # fmt: skip
 
 
-def _corners(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _corners(values: Floats) -> tuple[Floats, Floats]:
     """Shares [corpora, steps] as the corners of their areas: each step from its start to its end, without repeats."""
     num_steps = values.shape[1]
     changed = np.flatnonzero(np.any(np.diff(values, axis=1) != 0, axis=0))

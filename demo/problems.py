@@ -75,16 +75,14 @@ def _journey(random: Random) -> Problem:
 def _percent(random: Random) -> Problem:
     price, percent = random.randrange(20, 900, 20), random.choice((5, 10, 15, 20, 25, 30, 40, 50))
     shop, change = random.choice(SHOPS), random.choice(("reduces", "raises"))
-    part = price * percent // 100
+    part = price * percent / 100
     new, sign = (price - part, "-") if change == "reduces" else (price + part, "+")
     problem = f"{shop.capitalize()} {change} the price of an item from ${price} by {percent}%. What is the new price?"
     solution = (
-        f"{percent}% of {price} is {price} × {percent} / 100 = {price * percent / 100:g}.\n"
-        f"The new price is {price} {sign} {price * percent / 100:g}"
+        f"{percent}% of {price} is {price} × {percent} / 100 = {part:g}.\n"
+        f"The new price is {price} {sign} {part:g} = {new:g} dollars.\nThe answer is {new:g}."
     )
-    if price * percent % 100:
-        new = price - price * percent / 100 if change == "reduces" else price + price * percent / 100
-    return problem, f"{solution} = {new:g} dollars.\nThe answer is {new:g}."
+    return problem, solution
 
 
 def _equation(random: Random) -> Problem:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from demo import page
 from demo.facts import Facts
-from demo.plots import COLOURS, plot_losses, plot_shares, plot_training, smooth, standalone
+from demo.plots import COLOURS, EVALUATED_ONLY, plot_losses, plot_shares, plot_training, smooth, standalone
 from demo.settings import BASE
 from demo.tables import conversion_table, loss_table, revision_table, use_table
 
@@ -122,7 +122,8 @@ def _losses(facts: Facts) -> Iterator[str]:
     yield page.heading(
         "Held-out loss",
         f"Before the switchpoint the model sees {BASE} only, and the losses of the others follow it from afar; after "
-        "it they fall on their own account. The documents are held out: none of them is trained on.",
+        "it they fall on their own account. The documents are held out: none of them is trained on."
+        + _never_trained(facts),
     )
     yield page.figure(
         plot_losses(losses, steps, marks),
@@ -137,6 +138,11 @@ def _losses(facts: Facts) -> Iterator[str]:
         alternative="Training loss by step, and the learning rate: one warm-up and one cosine through the switchpoint.",
         caption="One learning rate and one optimizer state run through the switchpoint: it changes the data only.",
     )
+
+
+def _never_trained(facts: Facts) -> str:
+    names = [name for name in EVALUATED_ONLY if name in facts.corpora]
+    return f" Dashed: nothing at all of {' and '.join(names)} is in the mix." if names else ""
 
 
 def _footer() -> str:

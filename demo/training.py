@@ -74,7 +74,7 @@ def _wait(trainer: Child, settings: Settings, step: int, doing: str, *, revision
                     trainer.log,
                 )
             )
-        if line != seen:
+        if line and line != seen:
             seen, since = line, time.monotonic()
             progress.show(line["step"], line["loss"])
         if time.monotonic() - since > PATIENCE:
