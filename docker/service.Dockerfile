@@ -3,7 +3,7 @@
 # Run (beyond loopback the service asks for tokens, lines of scope:name:token):
 #   docker run -p 8321:8321 -v schedules:/data -v ./tokens:/run/secrets/switchpoint_tokens:ro switchpoint-service
 FROM python:3.11-slim AS build
-COPY --from=ghcr.io/astral-sh/uv:0.9 /uv /usr/local/bin/uv
+RUN pip install --no-cache-dir uv==0.13.8
 ENV UV_COMPILE_BYTECODE=1 UV_LINK_MODE=copy UV_PYTHON_DOWNLOADS=never
 WORKDIR /app
 COPY pyproject.toml uv.lock README.md ./
