@@ -3,6 +3,7 @@
 Every case runs the real command as a process, and compares the folder it works in, before and after.
 """
 
+import contextlib
 import gzip
 import json
 import os
@@ -40,7 +41,7 @@ num_workers: 0
 save_folder: checkpoints
 save_interval: 2ba
 """
-SHARDS, MIXER, TRAINER = ([sys.executable, "-m", name] for name in ("shards", "mixer", "trainer"))
+SHARDS, MIXER, TRAINER, SERVICE = ([sys.executable, "-m", name] for name in ("shards", "mixer", "trainer", "service"))
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
 
 
@@ -195,13 +196,25 @@ def test_a_right_run_file(workplace: Workplace) -> None:
     assert workplace.call(*TRAINER, "run.yaml", "--dry-run").returncode == 0
 
 
+def test_corpora_of_different_tokenizers(workplace: Workplace) -> None:
+    assert (
+        workplace.call(*convert("starcoder.jsonl", corpus="starcoder", out="mds2", tokenizer="other")).returncode == 0
+    )
+    (workplace.folder / "run.yaml").write_text(CONFIG.replace("mds/starcoder", "mds2/starcoder"))
+    answer = workplace.fail(*TRAINER, "run.yaml")
+    assert answer.code == 2
+    assert answer.line.startswith(
+        "corpora were made with different tokenizers (c4 and starcoder): convert them with one"
+    )
+
+
 # -- inputs of a conversion
 
 
 def test_a_truncated_file(workplace: Workplace) -> None:
     packed = gzip.compress((workplace.folder / "c4.jsonl").read_bytes())
     (workplace.folder / "cut.jsonl.gz").write_bytes(packed[: len(packed) // 2])
-    answer = workplace.fail(*convert("cut.jsonl.gz", corpus="cut"))
+    answer = workplace.fail(*convert("cut.jsonl.gz", corpus="cut", out="new"))
     assert answer.code == 2
     assert answer.line.startswith("error: cut.jsonl.gz: damaged or truncated")
     assert "fetch the file again" in answer.line
@@ -211,7 +224,7 @@ def test_a_record_without_its_text(workplace: Workplace) -> None:
     lines = (workplace.folder / "c4.jsonl").read_text().splitlines(keepends=True)
     lines[210] = '{"txt": "misspelt"}\n'
     (workplace.folder / "odd.jsonl").write_text("".join(lines))
-    answer = workplace.fail(*convert("odd.jsonl", corpus="web"))
+    answer = workplace.fail(*convert("odd.jsonl", corpus="web", out="new"))
     assert answer.code == 2
     assert answer.line.startswith("error: odd.jsonl, line 211: template 'text' wants the fields text; found: txt")
     assert "choose another with --template" in answer.line
@@ -229,10 +242,11 @@ def test_another_tokenizer_than_that_of_the_output(workplace: Workplace) -> None
 
 @dataclass(frozen=True, kw_only=True)
 class Disk:
-    """A folder with little room: `make_room` ends that. `prepare` is to be called in the process that writes."""
+    """A folder with little room. `prepare` is to be called in the process that writes."""
 
     name: str
     prepare: Callable[[], None] | None
+    fill: Callable[[], None]
     make_room: Callable[[], None]
 
 
@@ -247,11 +261,16 @@ def disk(workplace: Workplace) -> Iterator[Disk]:
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (1500, 1500))
 
+    def fill() -> None:
+        with contextlib.suppress(OSError), (folder / "filler").open("wb", buffering=0) as file:
+            while mounted:
+                file.write(bytes(4096))
+
     def remount() -> None:
         if mounted:
             subprocess.run(["mount", "-o", "remount,size=8m", str(folder)], check=True)
 
-    yield Disk(name="disk", prepare=None if mounted else limit, make_room=remount)
+    yield Disk(name="disk", prepare=None if mounted else limit, fill=fill, make_room=remount)
     if mounted:
         subprocess.run(["umount", str(folder)], check=True)
     subprocess.run(["rm", "-rf", str(folder)], check=True)
@@ -267,3 +286,19 @@ def test_a_conversion_on_a_full_disk(workplace: Workplace, disk: Disk) -> None:
     tree = workplace.tree()
     there = {name.removeprefix("disk/"): digest for name, digest in tree.items() if name.startswith("disk/c4/")}
     assert there == {name.removeprefix("mds/"): digest for name, digest in tree.items() if name.startswith("mds/c4/")}
+
+
+@pytest.mark.parametrize(
+    ("command", "file"),
+    [
+        ([*MIXER, "plot", "run.yaml", "--out"], "disk/plot.svg"),
+        ([*SERVICE, "serve", "--port", "0", "--db"], "disk/x.db"),
+    ],
+    ids=["mixer plot", "service serve"],
+)
+def test_other_writers_on_a_full_disk(command: list[str], file: str, workplace: Workplace, disk: Disk) -> None:
+    (workplace.folder / "run.yaml").write_text(CONFIG)
+    disk.fill()
+    answer = workplace.fail(*command, file, prepare=disk.prepare)
+    assert answer.code == 1
+    assert file in answer.line
