@@ -79,7 +79,7 @@ def check(run: Run, corpora: Mapping[str, Path], history: History) -> Result:
     planned = [planned_digest(plan, reader, step) for step in range(run.num_steps)]
     faults += _order_faults(history, run.num_steps)
     as_planned, times = set(range(run.num_steps)), [0] * run.num_steps
-    for line in (line for launch in history.launches for line in launch):
+    for line in history.lines:
         step = line["step"]
         times[step] += 1
         found = (line["digest"], _nonzero(line["counts"]))

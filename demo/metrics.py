@@ -14,34 +14,35 @@ Line = Mapping[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class History:
-    """`launches`: the lines of trained steps, as written. `evaluations`: steps done → held-out loss by corpus."""
+    """`lines`: of trained steps, as written. `evaluations`: steps done → held-out loss by corpus."""
 
-    launches: tuple[tuple[Line, ...], ...]
+    lines: tuple[Line, ...]
     evaluations: Mapping[int, Mapping[str, float]]
 
     @property
-    def last_line(self) -> Line | None:
-        return self.launches[-1][-1] if self.launches else None
+    def launches(self) -> list[list[Line]]:
+        """The lines of each launch; one that lost no step to a crash cannot be told from the one before it."""
+        found: list[list[Line]] = []
+        for line in self.lines:
+            if not found or line["step"] != found[-1][-1]["step"] + 1:
+                found.append([])
+            found[-1].append(line)
+        return found
 
     @property
     def steps(self) -> list[Line]:
         """The last line of each step, by step: what the model at the end was trained on."""
-        last = {line["step"]: line for launch in self.launches for line in launch}
+        last = {line["step"]: line for line in self.lines}
         return [last[step] for step in sorted(last)]
 
 
 def read_history(path: Path) -> History:
     """What the file says so far; a line that is still being written, or was cut off, is left out."""
-    launches: list[list[Line]] = []
-    evaluations: dict[int, Mapping[str, float]] = {}
-    for line in _lines(path):
-        if "eval" in line:
-            evaluations[line["step"]] = line["eval"]
-            continue
-        if not launches or line["step"] != launches[-1][-1]["step"] + 1:
-            launches.append([])
-        launches[-1].append(line)
-    return History(launches=tuple(map(tuple, launches)), evaluations=dict(sorted(evaluations.items())))
+    lines = _lines(path)
+    evaluations = {line["step"]: line["eval"] for line in lines if "eval" in line}
+    return History(
+        lines=tuple(line for line in lines if "eval" not in line), evaluations=dict(sorted(evaluations.items()))
+    )
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 
 ROOT = Path(__file__).resolve().parent.parent
+GRACE = 10.0  # seconds from SIGTERM to SIGKILL
 READY = re.compile(r"^switchpoint-service ready: (http://\S+)$", re.MULTILINE)
 
 
@@ -50,20 +51,12 @@ class Child:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._process.poll() is None:
-            self._signal(signal.SIGTERM)
-            self.wait(10)
         self.kill()
 
     @property
     def exit_code(self) -> int | None:
-        """None while it runs."""
+        """None while it runs; negative where a signal ended it."""
         return self._process.poll()
-
-    def kill(self) -> None:
-        """SIGKILL for it and all it started, as when a machine goes down: nothing is flushed, no handler runs."""
-        self._signal(signal.SIGKILL)
-        self._process.wait()
 
     def wait(self, timeout: float) -> int | None:
         """The exit code, or None if it still runs after `timeout` seconds."""
@@ -71,16 +64,25 @@ class Child:
             self._process.wait(timeout)
         return self.exit_code
 
+    def stop(self) -> None:
+        """SIGTERM, as a supervisor ends it; after `GRACE` seconds SIGKILL."""
+        if self.exit_code is None:
+            self._process.terminate()
+        if self.wait(GRACE) is None:
+            self.kill()
+
+    def kill(self) -> None:
+        """SIGKILL for it and all it started, as when a machine goes down: nothing is flushed, no handler runs."""
+        if self.exit_code is None:  # otherwise its number may be another process's by now
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+
     def output(self) -> str:
         return self.log.read_text("utf-8", errors="replace")
 
     def failed(self) -> DemoError:
         """The error to raise when it ended and should not have."""
         return DemoError(f"the {self.name} ended with exit code {self.exit_code}", self.log)
-
-    def _signal(self, number: signal.Signals) -> None:
-        with suppress(ProcessLookupError):  # all of it has ended
-            os.killpg(self._process.pid, number)
 
 
 @contextmanager
@@ -95,6 +97,7 @@ def serve(database: Path, *, log: Path) -> Iterator[str]:
                 raise DemoError("the service was not ready after 60 seconds", log)
             time.sleep(0.05)
         yield ready[1]
+        service.stop()
 
 
 def start_trainer(config: Path, *, log: Path) -> Child:

@@ -54,7 +54,7 @@ class Settings:
 
     @property
     def save_interval(self) -> int:
-        return max(2, self.num_steps // 10)
+        return max(6, self.num_steps // 10)
 
     @property
     def eval_interval(self) -> int:

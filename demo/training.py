@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from demo.editing import Edit, find_run, post_revision
-from demo.metrics import History, read_history
+from demo.metrics import Line, read_history
 from demo.processes import Child, DemoError, start_trainer
 from demo.settings import Settings
 
@@ -38,42 +38,37 @@ def train(config: Path, url: str, settings: Settings, say: Say) -> Trained:
             f"step {edit.step}: {revision['author']} posts revision {revision['number']} over REST, "
             f"in force from step {revision['effective_step']} (frontier was {edit.frontier})"
         )
-        history = _wait(trainer, settings, settings.kill_at, "trains on", revision=revision["number"])
+        _wait(trainer, settings, settings.kill_at, "trains on", revision=revision["number"])
         trainer.kill()
-    killed_after = read_history(settings.metrics_file).launches[-1][-1]["step"]
-    say(
-        f"step {killed_after}: the trainer is killed (SIGKILL); it knew revision {history.launches[-1][-1]['revision']}"
-    )
+    lines = read_history(settings.metrics_file).lines
+    killed_after = lines[-1]["step"]
+    say(f"step {killed_after}: the trainer is killed (SIGKILL); it knew revision {lines[-1]['revision']}")
     with start_trainer(config, log=settings.log("train-2")) as trainer:
-        _wait(trainer, settings, settings.num_steps - 1, "starts again", launch=1)
+        _wait(trainer, settings, settings.num_steps - 1, "starts again", beyond=len(lines))
         if trainer.wait(PATIENCE) != 0:
             raise trainer.failed()
-    resumed_at = read_history(settings.metrics_file).launches[-1][0]["step"]
+    resumed_at = read_history(settings.metrics_file).lines[len(lines)]["step"]
     say(f"resumed at step {resumed_at} from its newest checkpoint; step {settings.num_steps}: done")
     return Trained(run_id=run_id, edit=edit, killed_after=killed_after, resumed_at=resumed_at)
 
 
-def _wait(trainer: Child, settings: Settings, step: int, doing: str, *, revision: int = 0, launch: int = 0) -> History:
-    """Return once launch number `launch` has trained `step`, or a later one, knowing `revision`."""
+def _wait(trainer: Child, settings: Settings, step: int, doing: str, *, revision: int = 0, beyond: int = 0) -> None:
+    """Return once a line after the first `beyond` is of `step`, or a later one, and of `revision`."""
     progress = _Progress(settings.num_steps, doing)
-    seen, since = None, time.monotonic()
+    seen: Line | None = None
+    since = time.monotonic()
     while True:
         ended = trainer.exit_code
-        history = read_history(settings.metrics_file)
-        line = history.last_line if len(history.launches) > launch else None
+        lines = read_history(settings.metrics_file).lines
+        line = lines[-1] if len(lines) > beyond else None
         if line and line["step"] >= step and line["revision"] >= revision:
             progress.end()
-            return history
+            return
         if ended is not None:
             progress.end()
-            raise (
-                trainer.failed()
-                if ended
-                else DemoError(
-                    f"the trainer was done before step {step} was seen with revision {revision}: try more --steps",
-                    trainer.log,
-                )
-            )
+            if ended:
+                raise trainer.failed()
+            raise DemoError("the trainer was done before all could happen: try more --steps", trainer.log)
         if line and line != seen:
             seen, since = line, time.monotonic()
             progress.show(line["step"], line["loss"])

@@ -107,7 +107,9 @@ def test_a_step_that_was_left_out_is_found(run: Path) -> None:
 
 def test_a_run_that_ended_early_is_found(run: Path) -> None:
     write_lines(run / "metrics.jsonl", read_lines(run / "metrics.jsonl")[:-1])
-    assert not checked(run).passed
+    result = checked(run)
+    assert not result.passed
+    assert f"the run has {NUM_STEPS} steps, {NUM_STEPS - 1} were trained" in result.faults
 
 
 def test_a_ledger_without_the_revision_is_found(run: Path) -> None:
@@ -122,6 +124,28 @@ def test_rows_that_changed_on_disk_are_found(run: Path) -> None:
         data[-5 * 2 * SEQ_LEN :] = bytes(5 * 2 * SEQ_LEN)  # the last five rows
         shard.write_bytes(data)
     assert not checked(run).passed
+
+
+def test_shards_other_than_those_of_the_run_are_found(run: Path) -> None:
+    lines = read_lines(run / "ledger.jsonl")
+    lines[0]["definition"]["corpora"]["math"]["fingerprint"] = "0" * 64
+    write_lines(run / "ledger.jsonl", lines)
+    assert any("shards of math" in fault for fault in checked(run).faults)
+
+
+def test_a_run_that_began_later_is_found(run: Path) -> None:
+    lines = read_lines(run / "metrics.jsonl")
+    write_lines(run / "metrics.jsonl", lines[1:])
+    assert any("began at step 1" in fault for fault in checked(run).faults)
+
+
+def test_counts_that_the_rows_do_not_have_are_found(run: Path) -> None:
+    lines = read_lines(run / "metrics.jsonl")
+    lines[0]["counts"] = {"c4": BATCH - 1, "math": 1}
+    write_lines(run / "metrics.jsonl", lines)
+    result = checked(run)
+    assert not result.passed
+    assert result.largest_deviation >= 1
 
 
 def test_the_yaml_without_service_gives_the_same_batches(run: Path) -> None:

@@ -16,7 +16,7 @@ from demo.metrics import read_history
 from mixer.reader import open_corpus
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-NUM_STEPS = 24
+NUM_STEPS = 40
 
 
 def run_demo(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -42,8 +42,11 @@ def test_every_batch_was_the_planned_one(demo: tuple[Path, str]) -> None:
     corpora = {path.name: path / "train" for path in (out / "mds").iterdir() if not path.name.startswith(".")}
     result = check(run, corpora, history)
     assert result.passed, result.faults
-    assert len(history.launches) == 2  # killed, and resumed from a checkpoint
-    assert 0 < history.launches[1][0]["step"] <= history.launches[0][-1]["step"] + 1
+    assert "SIGKILL" in printed
+    resumed = re.search(r"going on at step (\d+)", (out / "logs" / "train-2.log").read_text())
+    assert resumed
+    assert 0 < int(resumed[1]) < NUM_STEPS
+    assert f"resumed at step {resumed[1]} " in printed
 
 
 def test_the_revision_was_made_while_it_trained_and_followed(demo: tuple[Path, str]) -> None:
@@ -52,9 +55,10 @@ def test_the_revision_was_made_while_it_trained_and_followed(demo: tuple[Path, s
     (revision,) = run.ledger.revisions
     assert revision.superseded is None
     assert NUM_STEPS // 2 < revision.effective_step < NUM_STEPS
-    known = [line["revision"] for line in history.launches[0]]
+    known = [line["revision"] for line in history.lines]
     assert known[0] == 0
     assert known[-1] == 1
+    assert known.index(1) < revision.effective_step  # the trainer had it before it came into force
 
 
 def test_the_report_is_one_file_that_fetches_nothing(demo: tuple[Path, str]) -> None:
