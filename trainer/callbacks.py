@@ -19,7 +19,7 @@ def callbacks_of(config: Config, sources: Sources, feed: Feed) -> list[Callback]
     """Rate, record, evaluation, live schedule, checkpoints: each sees what those before it did in the same step."""
     num_steps = config.num_steps
     file = MetricsFile(config.metrics_file)
-    record = Record(file, names=feed.names, revision=lambda: feed.ledger.number)
+    record = Record(file, feed)
     rate = LearningRate(
         num_steps=num_steps,
         warmup_steps=config.steps(config.lr_schedule.warmup),

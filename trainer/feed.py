@@ -1,7 +1,7 @@
 """What the model is fed: the planned samples as Composer wants them, and the schedule they follow.
 
-Each batch of a rank is {"tokens": [n, seq_len] in the shards' own integer type, "corpus": [n] int64, index
-into `names`}, in slot order. Which samples these are does not depend on ranks, workers or microbatches. A resumed
+Each batch of a rank is {"tokens": [n, seq_len] in the shards' own integer type, "addresses": [n] int64, where each
+row stood}, in slot order. Which samples these are does not depend on ranks, workers or microbatches. A resumed
 run replays nothing: Composer keeps and restores the position through the dataset's own state. Nothing is handed out
 at or above the frontier. Loader workers only read rows; the plan lives in each rank's main process.
 """
@@ -15,7 +15,7 @@ from composer.core import DataSpec
 from torch.utils.data import DataLoader
 
 from mixer import Ledger, Revision
-from mixer.dataset import PlannedDataset, PlannedSampler
+from mixer.dataset import PlannedDataset, PlannedSampler, collate
 from mixer.reading import rank_batch_size
 from trainer.config import PREFETCH_FACTOR
 from trainer.sources import Sources
@@ -32,7 +32,7 @@ class Feed:
         self.batch_size = rank_batch_size(self._config.global_batch_size, num_ranks)
         rows = sources.rows()
         self._reading = sources.reading(rows)
-        self._dataset = _LabelledDataset(rows, self._reading)
+        self._dataset = PlannedDataset(rows, self._reading)
         self._sampler = PlannedSampler(self._dataset, rank=rank, num_ranks=num_ranks)
 
     def data_spec(self) -> DataSpec:
@@ -42,7 +42,7 @@ class Feed:
             self._dataset,
             batch_size=self.batch_size,
             sampler=self._sampler,
-            collate_fn=_collate,
+            collate_fn=collate,
             num_workers=num_workers,
             prefetch_factor=PREFETCH_FACTOR if num_workers else None,
             pin_memory=torch.cuda.is_available(),
@@ -52,6 +52,10 @@ class Feed:
             get_num_samples_in_batch=lambda batch: len(batch["tokens"]),
             get_num_tokens_in_batch=lambda batch: batch["tokens"].numel(),
         )
+
+    def corpus_of(self, batch: Batch) -> np.ndarray:
+        """The corpus that each row of a batch was read from, [n] int64, index into `names`."""
+        return self._dataset.rows.corpus_of(batch["addresses"].cpu().numpy())
 
     @property
     def num_steps(self) -> int:
@@ -76,16 +80,3 @@ class Feed:
     def follow(self, revisions: Sequence[Mapping[str, Any]], frontier: int) -> None:
         """Take over the service's decisions; every rank must do so between the same two steps."""
         self._reading.follow([Revision.from_dict(revision) for revision in revisions], frontier)
-
-
-class _LabelledDataset(PlannedDataset):
-    """Planned rows, each with the corpus that it was read from."""
-
-    def __getitems__(self, addresses: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:  # type: ignore[override]
-        corpus = np.searchsorted(self.rows.bases, addresses, side="right") - 1
-        return self.rows.read(addresses), corpus
-
-
-def _collate(batch: tuple[np.ndarray, np.ndarray]) -> Batch:
-    tokens, corpus = batch
-    return {"tokens": torch.from_numpy(tokens), "corpus": torch.from_numpy(corpus)}

@@ -14,15 +14,18 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from mixer import Schedule, ScheduleError
-from mixer.duration import parse_steps
+from mixer import MixerError, Schedule, ScheduleError, parse_steps
+from mixer.yamlfile import parse_yaml, read_mapping
 from trainer.config import Config
 from trainer.errors import ConfigError
 
 
 def load(path: Path, overrides: Sequence[str] = ()) -> Config:
     """Read `path`, apply `overrides` such as "corpora.c4.local=/data/c4", check everything; raises ConfigError."""
-    raw = _read_yaml(path)
+    try:
+        raw = read_mapping(path)
+    except MixerError as error:
+        raise ConfigError([str(error)]) from None
     for override in overrides:
         _apply(raw, override)
     try:
@@ -33,32 +36,6 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Config:
     if problems := [*_mixture_problems(raw), *_schedule_problems(raw), *_consistency_problems(config)]:
         raise ConfigError(problems)
     return config
-
-
-class _UniqueKeys(yaml.SafeLoader):
-    """YAML in which the second of two equal keys is an error; YAML itself keeps it and forgets the first."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if key in seen:
-                line = key_node.start_mark.line + 1
-                raise ConfigError([f"the key {key!r} stands twice in one section, again in line {line} @ $"])
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        data = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)
-    except OSError as error:
-        raise ConfigError([f"the configuration {path} cannot be read: {error.strerror}"]) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError([f"{path} is not YAML: {' '.join(str(error).split())}"]) from None
-    if not isinstance(data, dict):
-        raise ConfigError([f"{path} must hold a mapping of keys, found {type(data).__name__} @ $"])
-    return data
 
 
 def _apply(raw: dict[str, Any], override: str) -> None:
@@ -73,7 +50,7 @@ def _apply(raw: dict[str, Any], override: str) -> None:
             if part == "model" and isinstance(node.get(part), str):
                 node[part] = {"name": node[part]}  # the short form, given by its name alone
             node = node[int(part)] if isinstance(node, list) else node.setdefault(part, {})
-        node[int(last) if isinstance(node, list) else last] = yaml.load(value, _UniqueKeys)
+        node[int(last) if isinstance(node, list) else last] = parse_yaml(value)
     except (IndexError, ValueError, TypeError, AttributeError):
         raise ConfigError([f"the override {override!r} names no place in the configuration @ $.{key}"]) from None
     except yaml.YAMLError:

@@ -24,13 +24,15 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from composer import Callback, Logger, State
 from composer.utils import dist
+
+from trainer.feed import Feed
 
 log = logging.getLogger(__name__)
 
@@ -67,15 +69,14 @@ class MetricsFile:
 class Record(Callback):
     """Writes the line of each step, logs each corpus' share, and keeps `last` and `totals` for the live schedule.
 
-    `names` are the corpora in the order of the batch's corpus indices; `revision` tells the newest revision known.
+    What was read, and under which revision, it asks of `feed`.
     """
 
-    def __init__(self, file: MetricsFile, *, names: Sequence[str], revision: Callable[[], int]) -> None:
+    def __init__(self, file: MetricsFile, feed: Feed) -> None:
         self.last: dict[str, Any] = {}
-        self.totals = dict.fromkeys(names, 0)
+        self.totals = dict.fromkeys(feed.names, 0)
         self._file = file
-        self._names = names
-        self._revision = revision
+        self._feed = feed
 
     def state_dict(self) -> dict[str, Any]:
         return {"totals": self.totals}
@@ -84,12 +85,13 @@ class Record(Callback):
         self.totals |= state["totals"]
 
     def after_dataloader(self, state: State, logger: Logger) -> None:
-        tokens, corpus = state.batch["tokens"].numpy(), state.batch["corpus"].numpy()
-        of_ranks = dist.all_gather_object((_digest_each(tokens), np.bincount(corpus, minlength=len(self._names))))
+        names = self._feed.names
+        counts = np.bincount(self._feed.corpus_of(state.batch), minlength=len(names))
+        of_ranks = dist.all_gather_object((_digest_each(state.batch["tokens"].numpy()), counts))
         rows = b"".join(digests for digests, _ in of_ranks)
         counts = sum(counts for _, counts in of_ranks).tolist()
         self.last = {
-            "counts": dict(zip(self._names, counts, strict=True)),
+            "counts": dict(zip(names, counts, strict=True)),
             "digest": hashlib.blake2b(rows, digest_size=16).hexdigest(),
         }
 
@@ -102,7 +104,7 @@ class Record(Callback):
             "loss": state.total_loss_dict["loss/train/total"],
             "lr": state.optimizers[0].param_groups[0]["lr"],
             "tokens": int(state.timestamp.token),
-            "revision": self._revision(),
+            "revision": self._feed.ledger.number,
             "time": time.time(),
         }
         self._file.write(self.last)

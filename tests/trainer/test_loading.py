@@ -156,10 +156,10 @@ def test_unknown_overrides_are_unknown_keys(tmp_path: Path) -> None:
 def test_a_key_that_stands_twice_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "twice.yaml"
     path.write_text("schedule:\n  c4: 1.0\n  c4: 0.5\n")
-    assert problems_of(path) == ["the key 'c4' stands twice in one section, again in line 3 @ $"]
+    assert "the key 'c4' stands twice in one section, again in line 3" in problems_of(path)[0]
 
 
-@pytest.mark.parametrize(("text", "expected"), [("a: [", "is not YAML"), ("- 1", "must hold a mapping")])
+@pytest.mark.parametrize(("text", "expected"), [("a: [", "is not usable as YAML"), ("- 1", "must hold a mapping")])
 def test_files_that_hold_no_configuration(tmp_path: Path, text: str, expected: str) -> None:
     path = tmp_path / "bad.yaml"
     path.write_text(text)
@@ -167,4 +167,4 @@ def test_files_that_hold_no_configuration(tmp_path: Path, text: str, expected: s
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
-    assert "cannot be read" in problems_of(tmp_path / "no.yaml")[0]
+    assert "cannot read" in problems_of(tmp_path / "no.yaml")[0]
