@@ -199,7 +199,8 @@ class Store:
             self._engine.dispose()
             if path.is_file() and path.stat().st_size == 0:
                 path.unlink()  # made by this call, and never filled
-            if getattr(error.orig, "sqlite_errorcode", None) in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+            code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF  # the rest says what kind of input or output
+            if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
                 raise OSError(
                     f"cannot write the database {path}: {error.orig}; make room or give another --db"
                 ) from error

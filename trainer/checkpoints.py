@@ -118,12 +118,14 @@ class Checkpoints(Callback):
             if dist.get_global_rank() == 0:
                 _publish(temporary, final)
                 self._remove_old()
-        except OSError as error:
+        except (OSError, RuntimeError) as error:
+            cause = _os_error(error)
+            if cause is None:
+                raise
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
-            reason = error.strerror or str(error)
             raise CheckpointError(
-                f"the checkpoint {final} could not be written: {reason}; earlier ones are untouched: "
+                f"the checkpoint {final} could not be written: {cause.strerror or cause}; earlier ones are untouched: "
                 "free some space and start again with autoresume=true"
             ) from error
         dist.barrier()
@@ -134,6 +136,13 @@ class Checkpoints(Callback):
         kept = max(1, self._num_to_keep)
         for path in complete_checkpoints(self._folder)[:-kept]:
             path.unlink()
+
+
+def _os_error(error: BaseException | None) -> OSError | None:
+    """The system's error behind `error`: torch.save tells of a full disk by a RuntimeError raised while handling it."""
+    while error is not None and not isinstance(error, OSError):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def _publish(temporary: Path, final: Path) -> None:
