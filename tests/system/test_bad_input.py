@@ -304,3 +304,15 @@ def test_other_writers_on_a_full_disk(command: list[str], file: str, workplace: 
     answer = workplace.fail(*command, file, prepare=disk.prepare)
     assert answer.code == 1
     assert file in answer.line
+
+
+def test_a_checkpoint_on_a_full_disk(workplace: Workplace, disk: Disk) -> None:
+    text = CONFIG.replace("save_folder: checkpoints", f"save_folder: {disk.name}/checkpoints")
+    (workplace.folder / "run.yaml").write_text(text)
+    result = workplace.call(*TRAINER, "run.yaml", prepare=disk.prepare)
+    assert result.returncode == 1
+    assert "Traceback" not in result.stderr
+    (line,) = result.stderr.splitlines()
+    assert f"{disk.name}/checkpoints" in line
+    assert "free some space" in line
+    assert not [path for path in (workplace.folder / disk.name).rglob("*") if path.is_file()]
