@@ -189,7 +189,7 @@ def _settings(options: argparse.Namespace) -> Settings:
     out = options.out.resolve()
     if samples:
         # the real vocabulary is six times as large, and so is the cost of a step
-        return Settings(out=out, num_steps=options.steps or 120, samples=samples.resolve(), eval_samples=12)
+        return Settings(out=out, num_steps=options.steps or 150, samples=samples.resolve(), eval_samples=16)
     steps = options.steps or 300
     return Settings(out=out, num_steps=steps, samples=None, eval_samples=32 if steps >= 100 else 8)
 
@@ -225,7 +225,7 @@ def _parser() -> argparse.ArgumentParser:
         "--samples", type=_folder, metavar="DIR", help="folder with real samples [../shared/data, if it is there]"
     )
     where.add_argument("--no-samples", action="store_true", help="use stand-ins even where samples are at hand")
-    parser.add_argument("--steps", type=_steps, metavar="N", help="steps to train [300; 120 with samples]")
+    parser.add_argument("--steps", type=_steps, metavar="N", help="steps to train [300; 150 with samples]")
     parser.add_argument("--picture", type=Path, metavar="SVG", help="also write the plot of shares to this file")
     return parser
 

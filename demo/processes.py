@@ -12,6 +12,15 @@ from pathlib import Path
 from types import TracebackType
 
 ROOT = Path(__file__).resolve().parent.parent
+# Training on a CPU, on a machine that others use too. Threads that wait sleep, rather than take the cores from those
+# that work; and glibc keeps the memory of a step for the next one: the logits of a large vocabulary are hundreds of MB,
+# otherwise fetched from the system page by page in each step (half of the time, for the GPT-NeoX vocabulary).
+ON_A_CPU = {
+    "OMP_WAIT_POLICY": "PASSIVE",
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": str(8 << 30),
+    "MALLOC_TOP_PAD_": str(256 << 20),
+}
 GRACE = 10.0  # seconds from SIGTERM to SIGKILL
 READY = re.compile(r"^switchpoint-service ready: (http://\S+)$", re.MULTILINE)
 
@@ -32,8 +41,7 @@ class Child:
         self.name = name
         self.log = log
         log.parent.mkdir(parents=True, exist_ok=True)
-        # threads that wait sleep: on a busy machine, spinning ones take the cores from those that work
-        environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+        environment = {**ON_A_CPU, **os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
         with log.open("wb") as output:
             self._process = subprocess.Popen(
                 [sys.executable, *arguments],
