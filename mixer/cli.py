@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -27,9 +28,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         run = load_run(arguments.config, dict(arguments.size))
         arguments.command(run, run.plan(), arguments)
+        sys.stdout.flush()
     except MixerError as error:
         print(f"switchpoint-mixer: {error}", file=sys.stderr)
         return 1 if isinstance(error, ShardError) else 2
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # whoever read us has gone
+        return 1
     except OSError as error:
         print(f"switchpoint-mixer: {error}", file=sys.stderr)
         return 1

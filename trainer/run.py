@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     first_rank = os.environ.get("RANK", "0") == "0"
     log.setLevel(logging.INFO if first_rank else logging.WARNING)
     try:
-        config = load(options.config, options.overrides).with_token(os.environ.get("SWITCHPOINT_TOKEN"))
+        config = load(options.config, options.overrides).with_token(os.environ.get("SWITCHPOINT_TOKEN") or None)
         sources = open_sources(config)
         log.info("%s", describe(config, sources))
         if options.dry_run:
