@@ -80,7 +80,10 @@ def open_corpus(path: str | Path) -> LocalCorpus:
         )
     shards = index.get("shards")
     if not isinstance(shards, list) or not shards:
-        raise CorpusError(f"{path / 'index.json'} lists no shards", path=str(path))
+        raise CorpusError(
+            f"{path / 'index.json'} lists no shards, the split is empty: convert more input, or a larger --holdout",
+            path=str(path),
+        )
     encodings = {tuple(map(str, shard.get("column_encodings", ()))) for shard in shards}
     match = _ENCODING.fullmatch(next(iter(encodings))[0]) if len(encodings) == 1 and len(min(encodings)) == 1 else None
     if match is None:
