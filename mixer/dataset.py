@@ -73,14 +73,11 @@ class PlannedSampler(DistributedSampler[Any]):
         super().__init__(dataset, num_replicas=num_ranks, rank=rank, shuffle=False)
         self._planned = dataset
         self._size = rank_batch_size(dataset._reading.plan.schedule.global_batch_size, num_ranks)
-        self.steps_handed_out = 0
 
     def __iter__(self) -> Iterator[int]:
         reading = self._planned._reading
         for step in range(reading.next_step, reading.plan.schedule.num_steps):
-            addresses = reading.addresses(step, self.rank, self.num_replicas).tolist()
-            self.steps_handed_out = step + 1
-            yield from addresses
+            yield from reading.addresses(step, self.rank, self.num_replicas).tolist()
 
     def __len__(self) -> int:
         """Samples of this rank in the whole run."""

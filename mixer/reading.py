@@ -5,7 +5,7 @@ checkpoint keeps of it is small and enough: `state` and `restore`. No torch, no 
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from mixer.errors import FrontierError, MixerError, StateError
 from mixer.ledger import Ledger, Revision
 from mixer.plan import ORDER_VERSION, Corpus, Plan
-from mixer.schedule import Piece, Schedule
+from mixer.schedule import Schedule
 
 _I64 = NDArray[np.int64]
 
@@ -136,12 +136,10 @@ class Reading:
 
 def first_difference(one: Schedule, other: Schedule, end: int) -> int | None:
     """The first step below `end` for which two schedules ask for different mixtures, or None."""
-    pieces = [_nonzero(schedule, end) for schedule in (one, other)]
-    borders = sorted({0} | {piece.start for side in pieces for piece in side})
-    for step in borders:
-        mixtures = [next((p.mixture for p in side if p.start <= step < p.end), None) for side in pieces]
-        if mixtures[0] != mixtures[1]:
-            return step
+    for left, right in zip_longest(one.pieces(), other.pieces()):
+        if left is None or right is None or (left.start, left.mixture) != (right.start, right.mixture):
+            start = min(piece.start for piece in (left, right) if piece)
+            return start if start < end else None
     return None
 
 
@@ -153,11 +151,3 @@ def rank_batch_size(global_batch_size: int, num_ranks: int) -> int:
             f"choose a multiple of {num_ranks}"
         )
     return global_batch_size // num_ranks
-
-
-def _nonzero(schedule: Schedule, end: int) -> list[Piece]:
-    return [
-        replace(piece, end=min(piece.end, end), mixture={c: w for c, w in piece.mixture.items() if w})
-        for piece in schedule.pieces()
-        if piece.start < end
-    ]

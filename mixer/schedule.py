@@ -104,7 +104,24 @@ class Schedule:
         return {name: weight / UNIT for name, weight in self.weights_ppb(step).items()}
 
     def pieces(self) -> Iterator[Piece]:
-        """The run as stretches of constant weights, in order: one a phase, and up to `ramp.MAX_PIECES` a ramp."""
+        """The run as stretches of constant weights, in order, weights of 0 left out.
+
+        They depend on the weights of each step alone: a phase that says again what stood before begins no new piece.
+        """
+        current: Piece | None = None
+        for piece in self._pieces_of_phases():
+            mixture = {name: weight for name, weight in piece.mixture.items() if weight}
+            if current and current.mixture == mixture:
+                current = replace(current, end=piece.end)
+                continue
+            if current:
+                yield current
+            current = replace(piece, mixture=mixture)
+        if current:
+            yield current
+
+    def _pieces_of_phases(self) -> Iterator[Piece]:
+        """One piece a phase, and up to `ramp.MAX_PIECES` a ramp."""
         for phase, old in zip(self.phases, self._before, strict=True):
             start = phase.start
             if phase.ramp:

@@ -3,7 +3,9 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from mixer import (
     Corpus,
     CorpusError,
     Ledger,
+    Phase,
     Plan,
     RepetitionError,
     Schedule,
@@ -175,6 +178,23 @@ def test_switchpoints_ramps_and_new_corpora_never_disturb_another_cursor() -> No
         shared = min(len(sequence[old][name]), len(sequence[new][name]))
         assert shared > 300
         assert sequence[old][name][:shared] == sequence[new][name][:shared]
+
+
+@given(schedules(max_steps=40), st.data())
+def test_saying_the_same_mixture_again_moves_nothing(schedule: Schedule, data: st.DataObject) -> None:
+    """The order depends on the weights of each step alone, not on how phases spell them."""
+    plain = replace(schedule, phases=tuple(replace(phase, ramp=None) for phase in schedule.phases))
+    cuts = data.draw(st.sets(st.integers(0, schedule.num_steps - 1)))
+    pieces = [
+        Phase(start=start, end=end, mixture=phase.mixture)
+        for phase in plain.phases
+        for start, end in pairwise(sorted({phase.start, phase.end} | {c for c in cuts if phase.start < c < phase.end}))
+    ]
+    corpora = {name: data.draw(shard_sizes()) for name in schedule.names}
+    once, again = (Plan(s, corpora, data_seed=1) for s in (plain, replace(plain, phases=tuple(pieces))))
+    assert [slots(again, step) for step in range(schedule.num_steps)] == [
+        slots(once, step) for step in range(schedule.num_steps)
+    ]
 
 
 def test_ranks_workers_and_microbatches_see_the_mixture_of_the_whole() -> None:

@@ -152,3 +152,12 @@ def test_addresses_are_those_of_the_corpora() -> None:
     batch = run.plan.batch(50)
     bases = np.array([0, 100])
     assert run.addresses(50).tolist() == (bases[batch.corpus] + batch.sample_id).tolist()
+
+
+def test_saying_the_same_mixture_again_moves_nothing() -> None:
+    """The order depends on the weights of each step alone, so a past that asks for the same is the same."""
+    mixture = {"c4": 0.61, "math": 0.39}
+    once = reading(ledger([{"start": 0, "mixture": mixture}]))
+    again = reading(ledger([{"start": step, "mixture": mixture} for step in (0, 7, 20, 21)]))
+    again.restore(once.state(33))
+    assert everything(again, 0, 100) == everything(once, 0, 100)
