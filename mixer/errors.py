@@ -8,6 +8,7 @@ MixerError
 ├── LedgerError
 │   ├── StaleParentError     .parent .current: the edit was made against an old revision
 │   └── FrozenStepError      .step .earliest: the edit would change steps already handed out
+├── ProposingError           .problems: guard rails, a proposer or a proposal that cannot be used
 ├── FrontierError            .step .frontier: a step was asked for whose schedule may still change
 ├── CorpusError              .path: a corpus on disk cannot be read
 │   └── ShardError           .path: one of its shards is missing, truncated or corrupt
@@ -79,6 +80,16 @@ class FrozenStepError(LedgerError):
 
     step: int
     earliest: int
+
+
+class ProposingError(MixerError):
+    """Guard rails that cannot be kept, a setting of a proposer, or a proposal that is no mixture."""
+
+    problems: list[str]
+
+    @classmethod
+    def of(cls, problems: list[str], **facts: Any) -> Self:
+        return cls("; ".join(problems), problems=problems, **facts)
 
 
 class FrontierError(MixerError):
