@@ -1,34 +1,42 @@
 """The ledger: the append-only list of a run's revisions, as an immutable value, and the rules for the next one.
 
-A revision replaces everything from its effective step on and moves nothing below it. Who may append, and when, is
-decided here and nowhere else: `propose` refuses a stale parent and a frozen step. Storage and transport belong to
-`service`.
+A revision may say two things, from its effective step on: another schedule, which then replaces everything that was
+planned there, and changes of the corpora (`mixer.changes`), which add to those made before. It moves nothing below
+its effective step. Who may append, and when, is decided here and nowhere else: `propose` refuses a stale parent and a
+frozen step. Storage and transport belong to `service`.
 """
 
+import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
+from hashlib import sha256
 from typing import Any
 
+from mixer.building import BEGINNING, Past
+from mixer.changes import Change, parse_changes
 from mixer.errors import FrozenStepError, LedgerError, ScheduleError, StaleParentError
 from mixer.schedule import Phase, Schedule, parse_phases
 
 
 @dataclass(frozen=True, kw_only=True)
 class Revision:
-    """One edit. `phases` is its canonical content, {"phases": [...]}, the first starting at `effective_step`.
+    """One edit, in canonical form.
 
-    `superseded` is the reason why the edit never came into force (the trainer had already passed its effective step
-    while it was out of reach), or None. Such a revision stays in the ledger and changes nothing.
+    `schedule` is {"phases": [...]}, the first starting at `effective_step`, or None where the weights stay as they
+    are. `corpora` is corpus name → {verb: arguments} of what changes there. `superseded` is the reason why the edit
+    never came into force (the trainer had already passed its effective step while it was out of reach), or None. Such a
+    revision stays in the ledger and changes nothing.
     """
 
     number: int
     parent: int
     effective_step: int
-    schedule: Mapping[str, Any]
+    schedule: Mapping[str, Any] | None
     author: str
     reason: str
     time: str
+    corpora: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     superseded: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -38,36 +46,86 @@ class Revision:
     def from_dict(cls, obj: Mapping[str, Any]) -> "Revision":
         return cls(**obj)
 
+    @property
+    def changes(self) -> tuple[Change, ...]:
+        """What it does to the corpora."""
+        return tuple(
+            Change(step=self.effective_step, name=name, verb=verb, arguments=arguments)
+            for name, change in self.corpora.items()
+            for verb, arguments in change.items()
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Folded:
+    """What a ledger keeps of revisions whose steps have been read: not what they were, only what they left.
+
+    `number` of them there were, of which `in_force` was the newest in force and those in `superseded` were not;
+    `schedule` and `changes` hold from `past.step` on.
+    """
+
+    number: int
+    in_force: int
+    superseded: tuple[int, ...]
+    schedule: Schedule
+    changes: tuple[Change, ...]
+    past: Past
+    history: str
+
 
 @dataclass(frozen=True, kw_only=True)
 class Ledger:
-    """A run's schedule with its history: the base schedule (revision 0) and the revisions 1, 2, … made to it."""
+    """A run's schedule with its history: the base schedule (revision 0) and the revisions 1, 2, … made to it.
+
+    With `folded`, the first of them are known by what they left only.
+    """
 
     base: Schedule
     revisions: tuple[Revision, ...] = ()
+    folded: Folded | None = None
 
     @property
     def number(self) -> int:
         """The newest revision's number; 0 for the base alone."""
-        return len(self.revisions)
+        return self._num_folded + len(self.revisions)
 
     @property
     def in_force(self) -> int:
         """The newest revision in force, 0 for the base: what people see, and so the parent of the next."""
-        return next((r.number for r in reversed(self.revisions) if r.superseded is None), 0)
+        before = self.folded.in_force if self.folded else 0
+        return next((r.number for r in reversed(self.revisions) if r.superseded is None), before)
+
+    @property
+    def superseded(self) -> tuple[int, ...]:
+        """The numbers of the revisions that are not in force."""
+        before = self.folded.superseded if self.folded else ()
+        return (*before, *(r.number for r in self.revisions if r.superseded is not None))
+
+    @property
+    def past(self) -> Past:
+        """What a plan of this ledger begins with."""
+        return self.folded.past if self.folded else BEGINNING
 
     @cached_property
     def schedule(self) -> Schedule:
         """The schedule with every revision that is in force."""
-        phases = list(self.base.phases)
+        start = self.folded.schedule if self.folded else self.base
+        phases = list(start.phases)
         for revision in self.revisions:
-            if revision.superseded is None:
+            if revision.superseded is None and revision.schedule is not None:
                 while phases and phases[-1].start >= revision.effective_step:
                     phases.pop()
                 if phases:
                     phases[-1] = replace(phases[-1], end=revision.effective_step)
                 phases += self._phases(revision.schedule, revision.effective_step)
         return replace(self.base, phases=tuple(phases))
+
+    @cached_property
+    def changes(self) -> tuple[Change, ...]:
+        """The changes of the corpora in force, in the order in which they act: by step, then by revision."""
+        made = [change for r in self.revisions if r.superseded is None for change in r.changes]
+        before = self.folded.changes if self.folded else ()
+        return tuple(sorted((*before, *made), key=lambda change: change.step))
 
     def propose(
         self,
@@ -82,8 +140,9 @@ class Ledger:
     ) -> "Ledger":
         """This ledger with one more revision.
 
-        `change` is {"mixture": ..., "ramp"?: ...} or {"schedule": {"phases": [...]}}; it holds from `effective_step` to
-        the end of the run. Raises StaleParentError if `parent` is not the revision in force, FrozenStepError if
+        `change` is {"mixture": ..., "ramp"?: ...} or {"schedule": {"phases": [...]}}, which holds from `effective_step`
+        to the end of the run; with {"corpora": {name: {verb: arguments}}}, or that alone. Whether changes of corpora
+        fit is for the plan to say. Raises StaleParentError if `parent` is not the revision in force, FrozenStepError if
         `effective_step` is below `frontier`, ScheduleError if the change itself is wrong.
         """
         if parent != self.in_force:
@@ -102,12 +161,13 @@ class Ledger:
             raise ScheduleError.of(
                 [f"effective step {effective_step} is past the run's {self.base.num_steps} steps @ $.effective_step"]
             )
-        phases = self._parse(change, effective_step)
+        phases, corpora = self._parse(change, effective_step)
         revision = Revision(
             number=self.number + 1,
             parent=parent,
             effective_step=effective_step,
-            schedule={"phases": [phase.to_dict() for phase in phases]},
+            schedule={"phases": [phase.to_dict() for phase in phases]} if phases else None,
+            corpora=corpora,
             author=author,
             reason=reason,
             time=time,
@@ -120,15 +180,17 @@ class Ledger:
         Raises LedgerError where a number is missing, or where a revision it has differs from the one given (but for
         being superseded, which is taken over).
         """
-        merged = list(self.revisions)
+        merged, folded = list(self.revisions), self._num_folded
         for revision in sorted(revisions, key=lambda revision: revision.number):
-            if revision.number > len(merged) + 1:
-                raise LedgerError(f"revision {revision.number} follows {len(merged)}: {len(merged) + 1} is missing")
-            if revision.number == len(merged) + 1:
+            index = revision.number - folded - 1
+            if index > len(merged):
+                newest = folded + len(merged)
+                raise LedgerError(f"revision {revision.number} follows {newest}: {newest + 1} is missing")
+            if index == len(merged):
                 merged.append(revision)
-            elif replace(merged[revision.number - 1], superseded=revision.superseded) == revision:
-                merged[revision.number - 1] = revision
-            else:
+            elif index >= 0 and replace(merged[index], superseded=revision.superseded) == revision:
+                merged[index] = revision
+            elif index >= 0:
                 raise LedgerError(f"revision {revision.number} differs from the one this run knows under that number")
         return replace(self, revisions=tuple(merged))
 
@@ -144,11 +206,49 @@ class Ledger:
         )
 
     def since(self, number: int) -> tuple[Revision, ...]:
-        """The revisions after `number`."""
-        return self.revisions[number:]
+        """The revisions after `number`, as far as they are not folded."""
+        return self.revisions[max(number - self._num_folded, 0) :]
+
+    def fold(self, past: Past) -> "Ledger":
+        """This ledger with its revisions folded: a plan of it answers for the steps from `past.step` on, and the same.
+
+        `past` is `Plan.past` of this ledger's plan.
+        """
+        folded = Folded(
+            number=self.number,
+            in_force=self.in_force,
+            superseded=self.superseded,
+            schedule=self.schedule.kept_from(past.step),
+            changes=tuple(change for change in self.changes if change.step > past.step),
+            past=past,
+            history=self.history(past.step),
+        )
+        return replace(self, revisions=(), folded=folded)
+
+    def history(self, end: int) -> str:
+        """A hash of all that decided the steps below `end`: equal for ledgers that ask for the same there.
+
+        Weights and changes of the corpora, not how phases and revisions spell them; `end` is not below `past.step`.
+        """
+        start, digest = self.past.step, self.folded.history if self.folded else ""
+        events: list[tuple[int, int, Any]] = [
+            (change.step, 0, [change.name, change.verb, change.arguments])
+            for change in self.changes
+            if start <= change.step < end
+        ]
+        before: Mapping[str, int] = self.schedule.weights_ppb(start - 1) if start else {}
+        for piece in self.schedule.pieces():
+            if start < piece.end and piece.start < end:
+                if piece.mixture != {name: weight for name, weight in before.items() if weight}:
+                    events.append((max(piece.start, start), 1, sorted(piece.mixture.items())))
+                before = piece.mixture
+        for event in sorted(events, key=lambda event: event[:2]):
+            digest = sha256((digest + json.dumps(event, sort_keys=True)).encode()).hexdigest()[:32]
+        return digest
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-able; `from_dict` reads it back to an equal value."""
+        """All of it, as JSON-able values. What is folded has lost its history: `mixer.reading` keeps that."""
+        assert self.folded is None
         return {
             "num_steps": self.base.num_steps,
             "global_batch_size": self.base.global_batch_size,
@@ -166,13 +266,36 @@ class Ledger:
     def _phases(self, schedule: Mapping[str, Any], effective_step: int, place: str = "$") -> tuple[Phase, ...]:
         return parse_phases(schedule, self.base, first_step=effective_step, place=place)
 
-    def _parse(self, change: Mapping[str, Any], effective_step: int) -> tuple[Phase, ...]:
-        """The change as phases; problems are placed where the change, as written, has them."""
+    @property
+    def _num_folded(self) -> int:
+        return self.folded.number if self.folded else 0
+
+    def _parse(
+        self, change: Mapping[str, Any], effective_step: int
+    ) -> tuple[tuple[Phase, ...], dict[str, dict[str, Any]]]:
+        """The change as phases (none: the weights stay) and corpora; problems are placed as the change is written."""
+        problems: list[str] = []
+        corpora = parse_changes(change["corpora"], "$.corpora", problems) if "corpora" in change else {}
+        phases: tuple[Phase, ...] = ()
+        weights = {key: value for key, value in change.items() if key != "corpora"}
+        if weights or "corpora" not in change:
+            try:
+                phases = self._parse_weights(weights, effective_step)
+            except ScheduleError as error:
+                problems += error.problems
+        if problems:
+            raise ScheduleError.of(problems)
+        return phases, corpora
+
+    def _parse_weights(self, change: Mapping[str, Any], effective_step: int) -> tuple[Phase, ...]:
         if change.keys() == {"schedule"}:
             return self._phases(change["schedule"], effective_step, place="$.schedule")
         if "mixture" not in change or not change.keys() <= {"mixture", "ramp"}:
             raise ScheduleError.of(
-                [f"a change is a 'mixture' with an optional 'ramp', or a 'schedule', found {sorted(change)} @ $"]
+                [
+                    "a change is a 'mixture' with an optional 'ramp', or a 'schedule', and 'corpora' with or without "
+                    f"these, found {sorted(change)} @ $"
+                ]
             )
         try:
             return self._phases({"phases": [{"start": effective_step, **change}]}, effective_step)

@@ -133,6 +133,15 @@ class Schedule:
             if start < phase.end:
                 yield Piece(start=start, end=phase.end, mixture=phase.mixture)
 
+    def kept_from(self, step: int) -> "Schedule":
+        """A schedule that asks for the same from `step` on, and knows little of what lies before."""
+        index = bisect_right(self._starts, step) - 1
+        first = self.phases[index]
+        if first.start == 0:
+            return self
+        before = Phase(start=0, end=first.start, mixture=self._before[index])
+        return replace(self, phases=(before, *self.phases[index:]))
+
     def check_step(self, step: int, *, end: bool = False) -> None:
         """Raise StepError unless `step` is in the run (or is its end, with `end`)."""
         if not 0 <= step < self.num_steps + end:

@@ -1,56 +1,193 @@
-"""The plan, slow and plain: one draw after another, one element at a time, in Python integers.
+"""The plan, slow and plain: one draw after another, one element at a time, in Python integers and lists.
 
-It shares with `mixer` only the parsed schedule and the source of random words; every rule of the order
-(docs/DETERMINISM.md) is written down here a second time, as directly as possible. Tests compare `mixer.Plan` with it
-slot by slot, in order.
+It shares with `mixer` only the parsed schedule, the parsed changes and the source of random words; every rule of the
+order (docs/DETERMINISM.md) is written down here a second time, as directly as possible. Tests compare `mixer.Plan` with
+it slot by slot, in order.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import deepcopy
 
-from mixer import Schedule
+from mixer import Corpus, Schedule
+from mixer.changes import Change
 from mixer.keys import derive_key, random_words
 
 UNIT = 10**9
 MAX_HEAD = 32
 
 
+class Refused(Exception):
+    """A schedule or a change that does not fit the corpora."""
+
+
 def slow_plan(
-    schedule: Schedule, corpora: Mapping[str, Sequence[int]], data_seed: int, shuffle_window: int
+    schedule: Schedule,
+    corpora: Mapping[str, Sequence[int] | Corpus],
+    data_seed: int,
+    shuffle_window: int,
+    changes: Iterable[Change] = (),
 ) -> Iterator[list[tuple[str, int, int, int]]]:
-    """For each step the (corpus, ordinal, epoch, sample_id) of every slot."""
-    orders = {name: slow_order(name, sizes, data_seed, shuffle_window) for name, sizes in corpora.items()}
-    draws = slow_draws(schedule, sorted(corpora))
+    """For each step the (corpus, ordinal, epoch, sample_id) of every slot. `changes` in the order in which they act."""
+    changes = tuple(changes)
+    run = SlowRun(corpora, {change.name for change in changes}, data_seed, shuffle_window)
     slots_key = derive_key(data_seed, "slots")
     for step in range(schedule.num_steps):
-        names = [next(draws) for _ in range(schedule.global_batch_size)]
-        drawn = [(name, *next(orders[name])) for name in names]
+        for change in changes:
+            if change.step == step:
+                run.act(change)
+        drawn = run.read(schedule.weights_ppb(step), schedule.global_batch_size)
         words = random_words(slots_key, step, schedule.global_batch_size).tolist()
         yield [drawn[place] for place in sorted(range(len(words)), key=lambda place: (words[place], place))]
 
 
-def slow_draws(schedule: Schedule, names: Sequence[str]) -> Iterator[str]:
-    """The corpus of every draw of the run. Errors (target minus drawn) are in 1/10^9 samples."""
-    errors = dict.fromkeys(names, 0)
-    for piece in schedule.pieces():
-        weights = {name: weight for name, weight in piece.mixture.items() if weight}
-        tree = huffman(weights, names)
-        offsets: dict[int, int] = {}
-        arrived: dict[int, int] = {}
-        head, settled = 0, False
-        for _ in range((piece.end - piece.start) * schedule.global_batch_size):
-            if not settled:
-                counted: dict[int, tuple[int, int]] = {}
-                everything = gather(tree, errors, counted)
-                settled = set_offsets(tree, everything, counted, offsets) or head == MAX_HEAD
-            if settled:
-                name = walk(tree, offsets, arrived)
+class SlowRun:
+    """The corpora of a run as they are now. `orders` has every name that was ever used, `present` those in the run."""
+
+    def __init__(
+        self, corpora: Mapping[str, Sequence[int] | Corpus], later: set[str], data_seed: int, window: int
+    ) -> None:
+        self.data_seed, self.window = data_seed, window
+        self.orders: dict[str, SlowCorpus] = {}
+        self.caps: dict[str, Corpus] = {}
+        self.present: set[str] = set()
+        self.spent: set[str] = set()
+        self.new_names: dict[str, str] = {}
+        self.taken: Counter[str] = Counter()
+        self.draws = SlowDraws(sorted({*corpora, *later}))
+        for name, corpus in corpora.items():
+            self.begin(name, corpus if isinstance(corpus, Corpus) else Corpus(shard_sizes=corpus))
+
+    def begin(self, name: str, corpus: Corpus) -> None:
+        self.orders[name] = SlowCorpus(name, corpus.shard_sizes, self.data_seed, self.window)
+        self.caps[name] = corpus
+        self.present.add(name)
+
+    def read(self, mixture: Mapping[str, int], num_draws: int) -> list[tuple[str, int, int, int]]:
+        """The draws of one step, in the order in which they are made."""
+        while True:
+            draws = deepcopy(self.draws)
+            names = draws.draw(self.weights(mixture), num_draws)
+            over = [name for name in sorted(self.present) if self.would_exceed(name, names.count(name))]
+            if not over:
+                break
+            require(self.caps[over[0]].then != "refuse", "a cap is exceeded")
+            self.spent.add(over[0])
+        self.draws = draws
+        drawn = []
+        for name in names:
+            drawn.append((name, self.taken[name], *self.orders[name].take()))
+            self.taken[name] += 1
+        return drawn
+
+    def would_exceed(self, name: str, num_draws: int) -> bool:
+        cap, order = self.caps[name].max_epochs, deepcopy(self.orders[name])
+        return cap is not None and any(order.take()[0] >= cap for _ in range(num_draws))
+
+    def weights(self, mixture: Mapping[str, int]) -> dict[str, int]:
+        """Weights above 0, by the names that the corpora have now, shares of spent ones handed on."""
+        weights: dict[str, int] = {}
+        for name, weight in mixture.items():
+            require(name in self.draws.names, "unknown corpus")
+            if not weight:
+                continue
+            name, tried = self.meant(name), set()
+            while name in self.spent:
+                require(name not in tried, "nobody is left to take over")
+                tried.add(name)
+                name = self.meant(self.caps[name].then)
+            require(name in self.present and self.orders[name].readable(), "weight for what cannot be read")
+            weights[name] = weights.get(name, 0) + weight
+        return weights
+
+    def meant(self, name: str) -> str:
+        while name in self.new_names:
+            name = self.new_names[name]
+        return name
+
+    def act(self, change: Change) -> None:
+        """Do it, if it fits. A corpus that is changed may have more to read before its cap."""
+        name, given = change.name, change.arguments
+        self.spent.discard(name)
+        if change.verb == "add":
+            require(name not in self.present and name not in self.new_names, "used name")
+            if name in self.orders:  # it was removed, and goes on where it was
+                require(self.orders[name].sizes == given["shard_sizes"], "other shards")
+                self.present.add(name)
             else:
-                head += 1
-                name = max(weights, key=lambda n: (errors[n] + weights[n], -names.index(n)))
-            for other, weight in weights.items():
-                errors[other] += weight
-            errors[name] -= UNIT
-            yield name
+                self.begin(name, Corpus(**given))
+            return
+        source = given.get("from", name)
+        require(source in self.present, "not there")
+        order = self.orders[source]
+        chosen = order.samples_of(spell_out(given.get("shards", ())))
+        if change.verb == "remove":
+            self.present.remove(name)
+        elif change.verb == "grow":
+            require(given["first_shard"] == len(order.sizes), "other shards")
+            order.grow(given["shard_sizes"])
+        elif change.verb == "quarantine":
+            samples = spell_out(given.get("samples", ()))
+            require(max(samples, default=0) < max(sum(order.sizes), 1), "no such sample")
+            order.quarantine(samples | chosen)
+        elif change.verb == "skip":
+            for _ in range(given["samples"] if order.readable() else 0):
+                order.take()
+        else:
+            require(name not in self.orders, "used name")
+            self.orders[name], self.caps[name] = deepcopy(order), self.caps[source]
+            self.present.add(name)
+            if change.verb == "rename":
+                self.present.remove(source)
+                self.new_names[source] = name
+            else:
+                self.orders[name].quarantine(set(range(sum(order.sizes))) - chosen)
+                order.quarantine(chosen)
+
+
+def require(condition: bool, message: str) -> None:
+    if not condition:
+        raise Refused(message)
+
+
+def spell_out(ranges: Iterable[Sequence[int]]) -> set[int]:
+    return {number for start, end in ranges for number in range(start, end)}
+
+
+class SlowDraws:
+    """The corpus of every draw of the run. Errors (target minus drawn) are in 1/10^9 samples.
+
+    Nodes of the tree are known by their id, which a copy of this keeps: they are immutable.
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = list(names)
+        self.errors = dict.fromkeys(names, 0)
+        self.weights: Mapping[str, int] = {}
+
+    def draw(self, weights: Mapping[str, int], num_draws: int) -> list[str]:
+        """The next draws, at `weights`: a new stretch begins where they are not those of the draws before."""
+        if weights != self.weights:
+            self.weights, self.tree = weights, huffman(weights, self.names)
+            self.offsets: dict[int, int] = {}
+            self.arrived: dict[int, int] = {}
+            self.head, self.settled = 0, False
+        return [self.draw_one() for _ in range(num_draws)]
+
+    def draw_one(self) -> str:
+        if not self.settled:
+            counted: dict[int, tuple[int, int]] = {}
+            everything = gather(self.tree, self.errors, counted)
+            self.settled = set_offsets(self.tree, everything, counted, self.offsets) or self.head == MAX_HEAD
+        if self.settled:
+            name = walk(self.tree, self.offsets, self.arrived)
+        else:
+            self.head += 1
+            name = max(self.weights, key=lambda n: (self.errors[n] + self.weights[n], -self.names.index(n)))
+        for other, weight in self.weights.items():
+            self.errors[other] += weight
+        self.errors[name] -= UNIT
+        return name
 
 
 def gather(node, errors: Mapping[str, int], counted: dict[int, tuple[int, int]]) -> int:
@@ -103,21 +240,102 @@ def walk(node, offsets: Mapping[int, int], arrived: dict[int, int]) -> str:
     return node
 
 
-def slow_order(name: str, sizes: Sequence[int], data_seed: int, window: int) -> Iterator[tuple[int, int, int]]:
-    """(ordinal, epoch, sample_id) of a corpus, for ever."""
-    ordinal, epoch = 0, 0
-    firsts = [sum(sizes[:shard]) for shard in range(len(sizes))]
-    while True:
-        words = random_words(derive_key(data_seed, "shards", name), epoch, len(sizes)).tolist()
-        shards = sorted(range(len(sizes)), key=lambda shard: (words[shard], shard))
-        key = int(random_words(derive_key(data_seed, "samples", name), epoch, 1)[0])
-        for number, start in enumerate(range(0, len(shards), window)):
-            rows = [firsts[s] + row for s in shards[start : start + window] for row in range(sizes[s])]
-            window_key = splitmix((key + number) % 2**64)
-            for place in range(len(rows)):
-                yield ordinal, epoch, rows[feistel(place, len(rows), window_key)]
-                ordinal += 1
-        epoch += 1
+class SlowCorpus:
+    """One corpus as lists. `segments` holds (half, sample_ids); `windows`, of this epoch, (half, numbers of segments,
+    sample_ids still to be read in order); `entered` the segments of this epoch that the reading has reached."""
+
+    def __init__(self, name: str, sizes: Sequence[int], data_seed: int, window: int) -> None:
+        self.keys = {domain: derive_key(data_seed, domain, name) for domain in ("halves", "shards", "samples")}
+        self.window, self.sizes, self.segments = window, [], []
+        self.epoch, self.grown, self.gone = 0, 0, set()
+        self.cut(sizes, standing=0)
+        self.begin()
+        self.settle()
+
+    def take(self) -> tuple[int, int]:
+        """Read one sample: its epoch and sample_id."""
+        _, numbers, rows = self.windows[0]
+        self.entered |= set(numbers)
+        taken = self.epoch, rows.pop(0)
+        self.settle()
+        return taken
+
+    def quarantine(self, samples: set[int]) -> None:
+        self.gone |= samples
+        self.windows = [
+            (half, numbers, [row for row in rows if row not in self.gone]) for half, numbers, rows in self.windows
+        ]
+        self.settle()
+
+    def grow(self, sizes: Sequence[int]) -> None:
+        self.grown += 1
+        self.cut(sizes, standing=self.windows[0][0] if self.windows else 0)
+        kept = [window for window in self.windows[:1] if set(window[1]) <= self.entered]
+        self.windows = kept + self.lay([n for n in range(len(self.segments)) if n not in self.entered])
+        self.settle()
+
+    def readable(self) -> bool:
+        return len(self.gone) < sum(self.sizes)
+
+    def samples_of(self, shards: set[int]) -> set[int]:
+        require(max(shards, default=-1) < len(self.sizes), "no such shard")
+        return {row for s in shards for row in range(sum(self.sizes[:s]), sum(self.sizes[: s + 1]))}
+
+    def settle(self) -> None:
+        """Stand where there is something to read, be it in a later epoch, if there is anything at all."""
+        while not self.windows or not self.windows[0][2]:
+            if self.windows:
+                self.entered |= set(self.windows.pop(0)[1])
+            elif not self.readable():
+                return
+            else:
+                self.epoch += 1
+                self.begin()
+
+    def begin(self) -> None:
+        self.entered: set[int] = set()
+        self.windows = self.lay(range(len(self.segments)))
+
+    def cut(self, sizes: Sequence[int], standing: int) -> None:
+        """Append shards as segments, while reading stands in the half `standing`."""
+        shards = []
+        for size in sizes:
+            shards.append(list(range(sum(self.sizes), sum(self.sizes) + size)))
+            self.sizes.append(size)
+        if standing == 1:
+            self.segments += [(1, rows) for rows in shards]
+        elif len(self.sizes) <= self.window:
+            self.segments += [(0, rows[: odd_numbers(rows)]) for rows in shards]
+            self.segments += [(1, rows[odd_numbers(rows) :]) for rows in shards]
+        else:
+            words = random_words(self.keys["halves"], self.grown, len(shards)).tolist()
+            first_half: list[int] = []
+            for shard in sorted(range(len(shards)), key=lambda shard: (words[shard], shard)):
+                if 2 * sum(len(shards[s]) for s in first_half) < sum(map(len, shards)):
+                    first_half.append(shard)
+            self.segments += [(0 if shard in first_half else 1, rows) for shard, rows in enumerate(shards)]
+
+    def lay(self, numbers: Iterable[int]) -> list[tuple[int, list[int], list[int]]]:
+        """Windows over these segments, shuffled for this epoch."""
+        counter = self.epoch + self.grown * 2**64
+        words = random_words(self.keys["shards"], counter, len(self.segments)).tolist()
+        key = int(random_words(self.keys["samples"], counter, 1)[0])
+        ordered = sorted(numbers, key=lambda n: (self.segments[n][0], words[n], n))
+        windows: list[tuple[int, list[int], list[int]]] = []
+        for half in (0, 1):
+            members = [n for n in ordered if self.segments[n][0] == half]
+            for start in range(0, len(members), self.window):
+                part = members[start : start + self.window]
+                rows = [row for n in part for row in self.segments[n][1]]
+                window_key = splitmix((key + len(windows)) % 2**64)
+                order = [rows[feistel(place, len(rows), window_key)] for place in range(len(rows))]
+                windows.append((half, part, [row for row in order if row not in self.gone]))
+        return windows
+
+
+def odd_numbers(rows: Sequence[int]) -> int:
+    """How many rows of a shard are in its first half: ⌊end / 2⌋ − ⌊start / 2⌋ for the rows [start, end)."""
+    return sum(row % 2 for row in rows)
 
 
 def feistel(value: int, size: int, key: int) -> int:

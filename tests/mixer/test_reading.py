@@ -119,7 +119,7 @@ def test_another_run_is_refused_with_both_sides(changes: dict[str, Any], problem
 
 
 def test_an_order_of_another_version_is_refused() -> None:
-    with pytest.raises(StateError, match="order_version was 0, is 1"):
+    with pytest.raises(StateError, match="order_version was 0, is 2"):
         reading().restore({**reading().state(33), "order_version": 0})
 
 
