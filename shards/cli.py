@@ -15,9 +15,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from shards.errors import CallError, ShardsError
 from shards.templates import TEMPLATES
+
+if TYPE_CHECKING:
+    from shards.manifest import Manifest
 
 __all__ = ["main"]
 
@@ -28,7 +32,8 @@ The same call again goes on where the last was stopped. The bytes are the same f
 
 example:
   switchpoint-shards convert --corpus c4 --tokenizer tokenizers/gpt-neox-20b --out mds 'data/c4/*.json.gz'
-  -> mds/c4/train and mds/c4/holdout, each with index.json, corpus.json and unigram.npy
+  -> mds/c4/train and mds/c4/holdout, each with index.json, corpus.json, unigram.npy and
+     documents.bin, which says which record of which input stands in which sample
 """
 _INSPECT = """\
 example:
@@ -181,21 +186,33 @@ def _inspect(arguments: argparse.Namespace) -> int:
         wanted = arguments.sample or ([0] if manifest.samples else [])
         samples = inspect(folder, wanted, tokenizer=arguments.tokenizer)
         if arguments.json:
-            shown = [{"sample_id": s.sample_id, "tokens": s.tokens.tolist(), "pieces": s.pieces} for s in samples]
+            shown = [{**asdict(sample), "tokens": sample.tokens.tolist()} for sample in samples]
             print(json.dumps({"manifest": asdict(manifest), "samples": shown}))
             continue
-        p = manifest.parameters
-        print(f"{folder}: {manifest.name} {manifest.split}, fingerprint {manifest.fingerprint[:12]}")
-        rows = f"{manifest.samples:,} samples of {p['seq_len']:,} tokens ({p['dtype']})"
-        print(f"  {rows} in {len(manifest.shards):,} shards")
-        texts = f"{manifest.documents:,} documents, {manifest.text_bytes:,} bytes of text"
-        print(f"  {texts}, {manifest.tokens:,} tokens, {manifest.dropped_tokens:,} dropped")
-        print(f"  template {p['template']}, held out {p['holdout']:g}, tokenizer {manifest.tokenizer}")
-        print(f"  from {len(manifest.sources):,} files: {manifest.sources[0].path} ...")
+        _describe(folder, manifest)
         for sample in samples:
             print(f"--- sample {sample.sample_id}")
-            print("\n--- document border\n".join(sample.pieces))
+            for place, piece in zip(sample.places or ["document"] * len(sample.pieces), sample.pieces, strict=True):
+                print(f"--- {place}\n{piece}")
     return 0
+
+
+def _describe(folder: Path, manifest: Manifest) -> None:
+    from shards.manifest import DOCUMENTS
+
+    p = manifest.parameters
+    print(f"{folder}: {manifest.name} {manifest.split}, fingerprint {manifest.fingerprint[:12]}")
+    rows = f"{manifest.samples:,} samples of {p['seq_len']:,} tokens ({p['dtype']})"
+    print(f"  {rows} in {len(manifest.shards):,} shards")
+    texts = f"{manifest.documents:,} documents, {manifest.text_bytes:,} bytes of text"
+    print(f"  {texts}, {manifest.tokens:,} tokens, {manifest.dropped_tokens:,} dropped")
+    print(f"  template {p['template']}, held out {p['holdout']:g}, tokenizer {manifest.tokenizer}")
+    print(f"  from {len(manifest.sources):,} files: {manifest.sources[0].path} ...")
+    if manifest.documents_sha256:
+        size = (folder / DOCUMENTS).stat().st_size
+        print(f"  document index of {size:,} bytes, {size / max(manifest.documents, 1):.2f} a document")
+    else:
+        print("  no document index: an earlier version made this; convert again for one")
 
 
 def _verify(arguments: argparse.Namespace) -> int:

@@ -1,6 +1,6 @@
 """Conversion: input files to a corpus of MDS shards, whole or not at all, the same bytes every time.
 
-    OUT/NAME/train, OUT/NAME/holdout    the result: index.json, shard.NNNNN.mds, unigram.npy, corpus.json
+    OUT/NAME/train, OUT/NAME/holdout    the result: index.json, shard.NNNNN.mds, documents.bin, unigram.npy, corpus.json
     OUT/.NAME.work                      while at work: plan.json, parts/NNNNNN (see `shards.part`), out/
 
 Guarantees. OUT/NAME appears by one rename, complete. Equal sources, in equal order, and equal parameters

@@ -7,13 +7,13 @@ exist. `StorageError` names the path and what to do. Nothing here knows what is 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from shards.errors import StorageError
 
-__all__ = ["publish_folder", "sync_folder", "write_file", "writing"]
+__all__ = ["publish_folder", "sync_folder", "write_chunks", "write_file", "writing"]
 
 
 @contextmanager
@@ -31,6 +31,11 @@ def writing(path: Path) -> Iterator[None]:
 
 def write_file(path: Path, *chunks: bytes | memoryview) -> None:
     """Write `chunks` one after another to `path`, which appears whole or not at all."""
+    write_chunks(path, chunks)
+
+
+def write_chunks(path: Path, chunks: Iterable[bytes | memoryview]) -> None:
+    """As `write_file`, with chunks that are made while they are written."""
     temporary = path.with_name(path.name + ".tmp")
     with writing(path):
         with temporary.open("wb", buffering=0) as file:

@@ -1,4 +1,4 @@
-"""Looking into a converted directory: its manifest in words, and rows as text with document borders."""
+"""Looking into a converted directory: its manifest in words, and rows as text, document by document."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mixer.documents import DocumentIndex
+from shards.documents import as_corpus_error, open_index
 from shards.errors import CallError, CorpusError, TokenizerError
 from shards.manifest import Manifest, read_manifest
 from shards.mds import read_rows, shard_name
+from shards.sources import place
 from shards.tokenizer import decode, find_tokenizer
 
 __all__ = ["Sample", "inspect", "read_sample", "split_folders"]
@@ -25,13 +28,16 @@ class Sample:
     Attributes:
         sample_id: its place in the directory.
         tokens: its ids `[seq_len]`.
-        pieces: texts of the documents in it, in order. The first may have begun in the row before, the last
-            may go on in the next; an end-of-text token at the very end leaves an empty last piece.
+        pieces: texts of the documents in it, in order, without the end-of-text token. The first may have begun in
+            the row before, the last may go on in the next.
+        places: where each piece comes from: file, and line or row; empty for a corpus without document index,
+            whose pieces are cut at the end-of-text tokens.
     """
 
     sample_id: int
     tokens: NDArray[Any]
     pieces: tuple[str, ...]
+    places: tuple[str, ...]
 
 
 def split_folders(folder: Path) -> list[Path]:
@@ -61,6 +67,8 @@ def inspect(folder: Path, sample_ids: Sequence[int], *, tokenizer: str | None = 
         tokenizer: folder or name; None for the one the manifest names.
 
     Raises:
+        CallError: there is no such sample.
+        CorpusError: what is in the folder cannot be read.
         TokenizerError: the tokenizer is not there or not the one of the corpus.
     """
     manifest = read_manifest(folder)
@@ -70,12 +78,32 @@ def inspect(folder: Path, sample_ids: Sequence[int], *, tokenizer: str | None = 
             f"{found.source} is not the tokenizer of {folder} (its hash begins {found.sha256[:12]}, the "
             f"corpus's {manifest.parameters['tokenizer_sha256'][:12]}); name the right one with --tokenizer"
         )
+    documents = open_index(folder) if manifest.documents_sha256 else None
     samples = []
     for sample_id in sample_ids:
         tokens = read_sample(folder, manifest, sample_id)
-        borders = np.flatnonzero(tokens == found.eos_id)
-        runs = np.split(tokens, np.stack([borders, borders + 1], axis=1).ravel())[::2]
-        samples.append(
-            Sample(sample_id=sample_id, tokens=tokens, pieces=tuple(decode(found, run.tolist()) for run in runs))
-        )
+        runs, places = _cut_by_index(tokens, sample_id, documents) if documents else (_cut(tokens, found.eos_id), [])
+        pieces = tuple(decode(found, run.tolist()) for run in runs)
+        samples.append(Sample(sample_id=sample_id, tokens=tokens, pieces=pieces, places=tuple(places)))
     return samples
+
+
+def _cut(tokens: NDArray[Any], eos_id: int) -> list[NDArray[Any]]:
+    """What is between the end-of-text tokens, and behind the last if anything is."""
+    ends = np.flatnonzero(tokens == eos_id)
+    runs = np.split(tokens, np.stack([ends, ends + 1], axis=1).ravel())[::2]
+    return runs if len(runs[-1]) else runs[:-1]
+
+
+def _cut_by_index(
+    tokens: NDArray[Any], sample_id: int, documents: DocumentIndex
+) -> tuple[list[NDArray[Any]], list[str]]:
+    """Tokens of each document in the row, and where it comes from."""
+    runs, places = [], []
+    with as_corpus_error(documents.folder):
+        for passage in documents.in_sample(sample_id):
+            length, document = passage.end - passage.start, passage.document
+            is_end = passage.offset + length == document.num_tokens
+            runs.append(tokens[passage.start : passage.end - is_end])
+            places.append(place(Path(document.source), document.record))
+    return runs, places

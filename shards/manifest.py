@@ -17,11 +17,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from shards.documents import DOCUMENTS
 from shards.errors import CorpusError
 from shards.mds import RowFormat, Shard
 from shards.part import Recipe
 
 __all__ = [
+    "DOCUMENTS",
     "FORMAT",
     "INDEX",
     "MANIFEST",
@@ -35,8 +37,10 @@ __all__ = [
     "read_unigram",
 ]
 
-FORMAT = 1
-"""Version of the bytes a conversion gives; a change of any of them raises it."""
+FORMAT = 2
+"""Version of the bytes a conversion gives; a change of any of them raises it. Format 1 had no document index."""
+
+READABLE = (1, FORMAT)
 
 INDEX, MANIFEST, UNIGRAM = "index.json", "corpus.json", "unigram.npy"
 
@@ -65,7 +69,7 @@ class Manifest:
         parameters: see `parameters`.
         tokenizer: name or folder the tokenizer was asked for by. engine: what encoded.
         version: of the program that wrote it.
-        index_sha256, unigram_sha256: hashes of the two files beside it.
+        documents_sha256, index_sha256, unigram_sha256: hashes of the files beside it; the first is None in format 1.
         shards: in order, as in `index.json`.
         sources: of the whole corpus, in order.
     """
@@ -84,6 +88,7 @@ class Manifest:
     tokenizer: str
     engine: str
     version: str
+    documents_sha256: str | None
     index_sha256: str
     unigram_sha256: str
     shards: tuple[Shard, ...]
@@ -142,6 +147,7 @@ def read_manifest(folder: Path) -> Manifest:
         data = json.loads(path.read_bytes())
         data["shards"] = tuple(Shard(**shard) for shard in data["shards"])
         data["sources"] = tuple(Source(**source) for source in data["sources"])
+        data.setdefault("documents_sha256", None)
         manifest = Manifest(**{field.name: data[field.name] for field in fields(Manifest)})
         found = manifest.parameters["format"]
         _ = manifest.row_format
@@ -152,8 +158,9 @@ def read_manifest(folder: Path) -> Manifest:
         ) from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CorpusError(f"{path} cannot be read: {error!r}", path=str(path)) from None
-    if found != FORMAT:
-        raise CorpusError(f"{path} has format {found}; this version reads {FORMAT}", path=str(path))
+    if found not in READABLE:
+        known = " and ".join(map(str, READABLE))
+        raise CorpusError(f"{path} has format {found}; this version reads {known}", path=str(path))
     return manifest
 
 

@@ -18,11 +18,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shards.durable import write_file, writing
-from shards.manifest import INDEX, MANIFEST, UNIGRAM, Manifest, Source, fingerprint
+from shards.documents import Piece, join
+from shards.durable import write_chunks, write_file, writing
+from shards.manifest import DOCUMENTS, INDEX, MANIFEST, UNIGRAM, Manifest, Source, fingerprint
 from shards.mds import RowFormat, Shard, encode_index, shard_name, write_shard
 from shards.packing import RowPacker
 from shards.part import PartResult, Recipe, encode_array, read_part
+from shards.sources import identify
 
 __all__ = ["merge"]
 
@@ -67,6 +69,7 @@ def merge(
             tokenizer=recipe.tokenizer.source,
             engine=recipe.tokenizer.engine,
             version=_version(),
+            documents_sha256=_write_documents(split, part_folders, parts, folder, recipe.row_format),
             index_sha256=hashlib.sha256(index).hexdigest(),
             unigram_sha256=hashlib.sha256(counts).hexdigest(),
             **_totals(split, parts, shards),
@@ -112,6 +115,19 @@ def _write_rests(
     if whole:
         write(last[:whole].reshape(-1, row_format.seq_len))
     return last[whole:]
+
+
+def _write_documents(
+    split: str, part_folders: Sequence[Path], parts: Sequence[PartResult], folder: Path, row_format: RowFormat
+) -> str:
+    """Write the joined document index; returns the SHA-256 of its bytes."""
+    pieces = []
+    for part, result in zip(part_folders, parts, strict=True):
+        counts = result.splits[split]
+        own_tokens = sum(shard.samples for shard in counts.shards) * row_format.seq_len
+        pieces.append(Piece(part / f"{split}.documents.bin", counts.documents, own_tokens))
+    write_chunks(folder / DOCUMENTS, join(pieces))
+    return identify(folder / DOCUMENTS).sha256
 
 
 def _totals(split: str, parts: Sequence[PartResult], shards: Sequence[Shard]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ machine, in any process, at any time. The folder appears by one rename, after al
     train.00000.mds ...     full shards of the split, in document order
     train.rest.npy          its tokens behind them, too few for a shard
     train.unigram.npy       int64 [vocab_size], how often each token stands in all of these
+    train.documents.bin     the record and the length of every document in them (`shards.documents`)
 
 and the same for `holdout`. A document is held out when the first 64 bits of BLAKE2b over its text are
 below the recipe's threshold: equal texts always land on the same side, in whatever file they are.
@@ -27,7 +28,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shards.durable import publish_folder, write_file, writing
+from shards.documents import DocumentsWriter
+from shards.durable import publish_folder, write_chunks, write_file, writing
 from shards.errors import RecordError, SourceError
 from shards.mds import RowFormat, Shard, write_shard
 from shards.packing import RowPacker, end_documents
@@ -119,11 +121,14 @@ class _SplitWriter:
         self._packer = RowPacker(seq_len=row_format.seq_len, num_rows=row_format.rows_per_shard, dtype=row_format.dtype)
         self._counts = np.zeros(recipe.tokenizer.vocab_size, np.int64)
         self._shards: list[Shard] = []
+        self._documents_writer = DocumentsWriter()
         self._batch: list[bytes] = []
+        self._records: list[int] = []
         self._batch_bytes = self._documents = self._text_bytes = self._tokens = 0
 
-    def add(self, document: bytes) -> None:
+    def add(self, document: bytes, record: int) -> None:
         self._batch.append(document)
+        self._records.append(record)
         self._batch_bytes += len(document)
         if self._batch_bytes >= BATCH_BYTES:
             self._encode()
@@ -131,11 +136,12 @@ class _SplitWriter:
     def _encode(self) -> None:
         ids, offsets = self._encoder.encode(self._batch)
         stream = end_documents(ids, offsets, self._recipe.tokenizer.eos_id, self._recipe.row_format.dtype)
+        self._documents_writer.add(self._records, np.diff(offsets) + 1)
         self._documents += len(self._batch)
         self._text_bytes += self._batch_bytes
         self._tokens += len(stream)
         self._counts += np.bincount(stream, minlength=len(self._counts))
-        self._batch, self._batch_bytes = [], 0
+        self._batch, self._records, self._batch_bytes = [], [], 0
         for rows in self._packer.add(stream):
             self._write(rows)
 
@@ -148,6 +154,7 @@ class _SplitWriter:
         rest = self._packer.finish()
         write_file(self._folder / f"{self._name}.rest.npy", encode_array(rest))
         write_file(self._folder / f"{self._name}.unigram.npy", encode_array(self._counts))
+        write_chunks(self._folder / f"{self._name}.documents.bin", self._documents_writer.finish())
         return SplitResult(
             documents=self._documents,
             text_bytes=self._text_bytes,
@@ -198,12 +205,12 @@ def _convert_into(
     records = empty = position = 0
     for block in read_blocks(source, recipe.template.fields):
         documents = _documents(source, block, recipe.template)
-        for document in documents:
+        for number, document in documents.items():
             held = HOLDOUT in writers and is_held_out(document, recipe.holdout_threshold)
-            writers[HOLDOUT if held else TRAIN].add(document)
+            writers[HOLDOUT if held else TRAIN].add(document, number)
         records += len(block.records)
         empty += len(block.records) - len(documents)
-        on_progress(block.position - position, sum(map(len, documents)))
+        on_progress(block.position - position, sum(map(len, documents.values())))
         position = block.position
     splits = {name: writer.finish() for name, writer in writers.items()}
     if (after := source.stat()).st_mtime_ns != before.st_mtime_ns or after.st_size != before.st_size:
@@ -219,16 +226,16 @@ def _convert_into(
     )
 
 
-def _documents(source: Path, block: Block, template: Template) -> list[bytes]:
-    """Stripped texts of `block`, without the empty ones."""
-    documents = []
+def _documents(source: Path, block: Block, template: Template) -> dict[int, bytes]:
+    """Stripped texts of `block` by the number of their record, without the empty ones."""
+    documents = {}
     for number, record in zip(block.numbers, block.records, strict=True):
         try:
             text = template.render(record).strip()
         except RecordError as error:
             raise RecordError(f"{place(source, number)}: {error}", path=str(source), number=number) from None
         if text:
-            documents.append(text.encode())
+            documents[number] = text.encode()
     return documents
 
 

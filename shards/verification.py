@@ -1,7 +1,8 @@
 """Verification: a directory of shards against its manifest, everything hashed and counted again.
 
 Faults found: a shard that is missing, cut, changed or in another's place; a file of shards that the
-manifest does not know; an index or counts that do not say what the shards hold; a manifest that does not
+manifest does not know; an index or counts that do not say what the shards hold; a document index that was
+changed, or whose documents do not end where the rows have an end-of-text token; a manifest that does not
 agree with itself. Nothing is written.
 """
 
@@ -14,8 +15,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from mixer.documents import DocumentIndex
+from shards.documents import as_corpus_error, open_index
 from shards.errors import CorpusError, SourceError
-from shards.manifest import INDEX, MANIFEST, UNIGRAM, Manifest, fingerprint, read_manifest, read_unigram
+from shards.manifest import DOCUMENTS, INDEX, MANIFEST, UNIGRAM, Manifest, fingerprint, read_manifest, read_unigram
 from shards.mds import encode_index, read_rows, shard_name
 from shards.sources import identify
 
@@ -35,11 +38,19 @@ def verify(folder: Path, on_progress: Callable[[int], None] = lambda num_bytes: 
     manifest = read_manifest(folder)
     counts = np.zeros(manifest.parameters["vocab_size"], np.int64)
     faults = [*_check_manifest(folder, manifest), *_check_index(folder, manifest)]
+    documents = _open_documents(folder, manifest, faults)
+    first_sample = 0
     for number, shard in enumerate(manifest.shards):
-        faults.extend(_check_shard(folder, manifest, number, counts))
+        found = [*_check_shard(folder, manifest, number, counts)]
+        if documents and not found:
+            found = [*_check_ends(folder, manifest, number, documents, first_sample)]
+        faults.extend(found)
+        first_sample += shard.samples
         on_progress(shard.bytes)
     faults.extend(_check_unigram(folder, manifest, counts))
     known = {INDEX, MANIFEST, UNIGRAM, *(shard_name(number) for number in range(len(manifest.shards)))}
+    if manifest.documents_sha256 is not None:
+        known.add(DOCUMENTS)
     extra = sorted(path for path in folder.iterdir() if path.name not in known)
     faults.extend(f"{path}: not in the manifest; remove it" for path in extra)
     return faults
@@ -81,6 +92,38 @@ def _check_index(folder: Path, manifest: Manifest) -> Iterator[str]:
     if there == wanted:
         detail = "same entries in other bytes"
     yield f"{path}: is not the index of this manifest ({detail})"
+
+
+def _open_documents(folder: Path, manifest: Manifest, faults: list[str]) -> DocumentIndex | None:
+    """The document index if the manifest has one and it can be used; adds what is wrong with it to `faults`."""
+    if manifest.documents_sha256 is None:
+        return None
+    try:
+        documents = open_index(folder)
+        if identify(folder / DOCUMENTS).sha256 == manifest.documents_sha256:
+            return documents
+        faults.append(f"{folder / DOCUMENTS}: is not the file of this manifest")
+    except CorpusError as error:
+        faults.append(str(error))
+    return None
+
+
+def _check_ends(
+    folder: Path, manifest: Manifest, number: int, documents: DocumentIndex, first_sample: int
+) -> Iterator[str]:
+    """Whether every document that the index lets end in this good shard does so there."""
+    tokens = read_rows(folder / shard_name(number), manifest.row_format).ravel()
+    seq_len = manifest.row_format.seq_len
+    try:
+        with as_corpus_error(folder):
+            ends = documents.ends_in(first_sample, first_sample + manifest.shards[number].samples)
+    except CorpusError as error:
+        yield str(error)
+        return
+    wrong = ends[tokens[ends - first_sample * seq_len] != manifest.parameters["eos_id"]]
+    if len(wrong):
+        sample_id, token = divmod(int(wrong[0]), seq_len)
+        yield f"{folder / DOCUMENTS}: says that a document ends at token {token} of sample {sample_id}, where none does"
 
 
 def _check_shard(folder: Path, manifest: Manifest, number: int, counts: NDArray[np.int64]) -> Iterator[str]:

@@ -151,6 +151,15 @@ def all_rows(folder: Path) -> np.ndarray:
     return np.concatenate([np.empty((0, manifest.row_format.seq_len), manifest.row_format.dtype), *rows])
 
 
+def forget_index(folder: Path) -> None:
+    """Make of a split what format 1 was: the same without a document index."""
+    (folder / "documents.bin").unlink()
+    manifest = json.loads((folder / "corpus.json").read_bytes())
+    manifest["parameters"]["format"] = 1
+    del manifest["documents_sha256"]
+    (folder / "corpus.json").write_text(json.dumps(manifest))
+
+
 def tree_hashes(folder: Path) -> dict[str, str]:
     """SHA-256 of every file below `folder`, hidden ones too, and an entry for every folder."""
     return {

@@ -6,6 +6,7 @@ import gzip
 import json
 import os
 import random
+import re
 import resource
 import shutil
 import signal
@@ -60,7 +61,8 @@ def test_the_whole_round(call: list[str], corpus_dir: Path, tmp_path: Path) -> N
 
     shown = run("inspect", train, "--sample", 1)
     assert "--- sample 1" in shown.stdout
-    assert "--- document border" in shown.stdout
+    assert f"\n--- {corpus_dir}/0.jsonl, line 4\n" in shown.stdout
+    assert re.search(r"\n  document index of \d+ bytes, \d+\.\d\d a document\n", shown.stdout)
     data = json.loads(run("inspect", train, "--json").stdout)
     assert data["manifest"]["fingerprint"].startswith(lines[0].split()[1])
     assert len(data["samples"][0]["tokens"]) == 32

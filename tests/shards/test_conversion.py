@@ -14,16 +14,19 @@ from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import tokenizers
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from mixer.documents import open_documents
 from shards.conversion import Conversion, convert
 from shards.errors import CallError, MismatchError, RecordError, SourceError
 from shards.manifest import read_manifest, read_unigram
 from shards.mds import RowFormat
-from tests.shards.conftest import all_rows, make_texts, tree_hashes, write_jsonl
+from tests.shards.conftest import all_rows, forget_index, make_texts, tree_hashes, write_jsonl
 
 Make = Callable[..., Conversion]
 SPLITS = ("train", "holdout")
@@ -67,6 +70,27 @@ def check_against_oracle(
         counts = np.bincount(rows.ravel(), minlength=manifest.parameters["vocab_size"])
         assert np.array_equal(read_unigram(folder), counts)
         assert all(shard.samples == manifest.row_format.rows_per_shard for shard in manifest.shards[:-1])
+    check_documents(out / conversion.corpus, files, reference)
+
+
+def check_documents(folder: Path, files: list[list[str]], reference: tokenizers.Tokenizer) -> None:
+    """Every record has its tokens where the index of one split says; a record without text is in none."""
+    splits = [folder / split for split in SPLITS if (folder / split).exists()]
+    indexes = [open_documents(split) for split in splits]
+    streams = [all_rows(split).ravel() for split in splits]
+    numbers = [0] * len(splits)
+    for source, texts in enumerate(files):
+        for record, text in enumerate(texts, 1):
+            found = [index.find(source, record) for index in indexes]
+            assert sum(document is not None for document in found) == bool(text.strip())
+            for split, document in enumerate(found):
+                if document is not None:
+                    assert document.number == numbers[split]
+                    numbers[split] += 1
+                    tokens = [streams[split][start:end] for start, end in document.spans]
+                    whole = [*reference.encode(text.strip()).ids, 0]
+                    assert np.concatenate(tokens).tolist() == whole[: len(whole) - document.num_dropped]
+    assert numbers == [index.num_documents for index in indexes]
 
 
 def test_rows_are_the_documents_in_order(
@@ -118,6 +142,21 @@ def test_the_stock_reader_reads_it(corpus_dir: Path, make_conversion: Make, tmp_
         assert len(dataset) == len(rows) > 0
         read = [sample["tokens"] for sample in dataset]
         assert all(np.array_equal(a, b) for a, b in zip(read, rows, strict=True))
+
+
+def test_records_are_counted_as_messages_count_them(make_conversion: Make, tmp_path: Path) -> None:
+    """Lines from 1, blank ones too; rows of Parquet from 1."""
+    words = ["some words that fill a row " * 3, "others " * 40, "the last"]
+    folder = tmp_path / "in"
+    folder.mkdir()
+    lines = ["", json.dumps({"text": words[0]}), " ", json.dumps({"text": " "}), json.dumps({"text": words[1]}), ""]
+    (folder / "a.jsonl").write_text("\n".join(lines))
+    pq.write_table(pa.table({"text": ["", words[2], " \n", words[0]]}), folder / "b.parquet")
+    convert(make_conversion(folder, holdout=0), workers=1)
+    index = open_documents(tmp_path / "out" / "c4" / "train")
+    assert index.sources == (f"{folder}/a.jsonl", f"{folder}/b.parquet")
+    found = [(document.source, document.record) for document in map(index.document, range(4))]
+    assert found == [(index.sources[0], 2), (index.sources[0], 5), (index.sources[1], 2), (index.sources[1], 4)]
 
 
 def test_held_out_documents_are_in_no_training_row(make_conversion: Make, tmp_path: Path) -> None:
@@ -309,6 +348,16 @@ def test_an_empty_holdout_is_said(make_conversion: Make, tmp_path: Path, caplog:
     assert "holdout is empty" in caplog.text
     assert (train.documents, train.empty_records, holdout.samples) == (1, 2, 0)
     assert all_rows(tmp_path / "out" / "c4" / "holdout").shape == (0, 32)
+
+
+def test_a_corpus_without_index_is_to_be_converted_anew(
+    corpus_dir: Path, make_conversion: Make, tmp_path: Path
+) -> None:
+    convert(make_conversion(corpus_dir), workers=1)
+    for split in SPLITS:
+        forget_index(tmp_path / "out" / "c4" / split)
+    with pytest.raises(MismatchError, match="format is 1 there, 2 asked; choose another --out, or delete"):
+        convert(make_conversion(corpus_dir), workers=1)
 
 
 def test_large_ids_are_uint32(make_conversion: Make, tmp_path: Path, tokenizer_dir: Path) -> None:

@@ -11,7 +11,7 @@ from shards.conversion import Conversion, convert
 from shards.errors import CallError, CorpusError, TokenizerError
 from shards.inspection import inspect, read_sample, split_folders
 from shards.manifest import read_manifest
-from tests.shards.conftest import all_rows, write_jsonl
+from tests.shards.conftest import all_rows, forget_index, write_jsonl
 
 
 @pytest.fixture
@@ -37,7 +37,29 @@ def test_pieces_are_the_documents(
     path = write_jsonl(tmp_path / "in" / "a.jsonl", texts)
     convert(make_conversion(path, seq_len=length, holdout=0), workers=1)
     (sample,) = inspect(tmp_path / "out" / "c4" / "train", [0])
-    assert sample.pieces == ("one two", "Füße 漢字", "three", "")
+    assert sample.pieces == ("one two", "Füße 漢字", "three")
+    assert sample.places == tuple(f"{path}, line {number}" for number in (1, 2, 3))
+
+
+def test_a_split_without_index_is_cut_at_the_end_of_text(split: Path) -> None:
+    with_index = inspect(split, range(40))
+    forget_index(split)
+    without = inspect(split, range(40))
+    assert [sample.places for sample in without] == [()] * 40
+    # Where a document ends at the end of a row, nothing of it is in the next.
+    assert [[*filter(None, sample.pieces)] for sample in without] == [
+        [*filter(None, sample.pieces)] for sample in with_index
+    ]
+
+
+def test_a_text_that_spells_the_end_of_text_token_stays_one_piece(
+    make_conversion: Callable[..., Conversion], tmp_path: Path
+) -> None:
+    path = write_jsonl(tmp_path / "in" / "a.jsonl", ["", "one <|endoftext|> two", "three " * 20])
+    convert(make_conversion(path, holdout=0), workers=1)
+    (sample,) = inspect(tmp_path / "out" / "c4" / "train", [0])
+    assert sample.pieces[0] == "one <|endoftext|> two"
+    assert sample.places == (f"{path}, line 2", f"{path}, line 3")
 
 
 def test_another_tokenizer_is_refused(split: Path, odd_tokenizer_dir: Path, tokenizer_dir: Path) -> None:

@@ -8,12 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mixer.documents import open_documents
 from shards.conversion import Conversion, convert
+from shards.documents import DocumentsWriter, Piece, join
 from shards.errors import CorpusError
 from shards.manifest import read_manifest
 from shards.mds import write_shard
 from shards.sources import identify
 from shards.verification import verify
+from tests.shards.conftest import forget_index
 
 
 @pytest.fixture
@@ -77,6 +80,15 @@ FAULTS: list[tuple[Callable[[Path], object], list[str]]] = [
         ],
     ),
     (lambda s: (s / "unigram.npy").unlink(), ["unigram.npy cannot be read"]),
+    (lambda s: flip(s / "documents.bin", -1), ["documents.bin: is not the file of this manifest"]),
+    (lambda s: (s / "documents.bin").unlink(), ["documents.bin cannot be read"]),
+    (lambda s: (s / "documents.bin").write_bytes(b"swpdocs1"), ["documents.bin ends within its tables"]),
+    (lambda s: edit(s / "corpus.json", lambda m: m.update(documents_sha256="0" * 64)), ["documents.bin: is not the"]),
+    (
+        lambda s: edit(s / "corpus.json", lambda m: m.update(documents=m["documents"] + 1)),
+        ["documents.bin is for .* documents, found"],
+    ),
+    (lambda s: edit(s / "corpus.json", lambda m: m["sources"].pop()), ["documents.bin is no index of the 4 sources"]),
     (
         lambda s: edit(s / "corpus.json", lambda m: m.update(samples=m["samples"] + 1)),
         ["says .* samples, its shards"],
@@ -113,6 +125,43 @@ def test_a_manifest_with_other_counts_is_found(split: Path) -> None:
     assert "does not count the tokens of the shards" in fault
 
 
+def test_an_index_that_does_not_fit_the_rows_is_found(split: Path) -> None:
+    """An index that was replaced together with its hash: two documents of it have swapped their lengths."""
+    path = split / "documents.bin"
+    pieces, writer = [], DocumentsWriter()
+    index = open_documents(split)
+    lengths = [index.document(number).num_tokens for number in range(index.num_documents)]
+    own = np.frombuffer(path.read_bytes(), "<i8", 10, 24).reshape(5, 2)
+    at = 0
+    lengths[50], lengths[51] = lengths[51], lengths[50]
+    assert lengths[50] != lengths[51]
+    for number, (documents, own_tokens) in enumerate(own.tolist()):
+        writer = DocumentsWriter()
+        numbers = range(at, at + documents)
+        writer.add([index.document(n).record for n in numbers], np.array([lengths[n] for n in numbers], np.int64))
+        at += documents
+        piece = split.parent / f"{number}.piece"
+        piece.write_bytes(b"".join(writer.finish()))
+        pieces.append(Piece(piece, documents, own_tokens))
+    path.unlink()
+    path.write_bytes(b"".join(join(pieces)))
+    edit(split / "corpus.json", lambda m: m.update(documents_sha256=identify(path).sha256))
+    faults = verify(split)
+    assert len(faults) == 1
+    assert re.search(
+        r"documents\.bin: says that a document ends at token \d+ of sample \d+, where none does", faults[0]
+    )
+
+
+def test_a_split_without_index_is_whole(split: Path) -> None:
+    index = (split / "documents.bin").read_bytes()
+    forget_index(split)
+    assert verify(split) == []
+    (split / "documents.bin").write_bytes(index)
+    (fault,) = verify(split)
+    assert fault.endswith("documents.bin: not in the manifest; remove it")
+
+
 def test_what_is_no_corpus(tmp_path: Path, split: Path) -> None:
     with pytest.raises(CorpusError, match=r"is no corpus.* without corpus\.json"):
         verify(tmp_path)
@@ -123,7 +172,7 @@ def test_what_is_no_corpus(tmp_path: Path, split: Path) -> None:
 
 def test_another_format_is_refused(split: Path) -> None:
     edit(split / "corpus.json", lambda m: m["parameters"].update(format=99))
-    with pytest.raises(CorpusError, match="has format 99; this version reads 1"):
+    with pytest.raises(CorpusError, match="has format 99; this version reads 1 and 2"):
         verify(split)
 
 
