@@ -1,0 +1,178 @@
+"""Two plans beside each other: where their weights differ, and what the one reads that the other does not.
+
+By arithmetic. Two plans of one data seed, shuffle window and corpus read that corpus in the same order, so what both
+have read of it below a step is the shorter of two beginnings of that order: counts of draws say all. An edit is
+judged the same way, by the plan before and the plan with it.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from mixer.errors import MixerError
+from mixer.plan import Forecast, Plan
+
+Weights = Mapping[str, float]
+
+_NOTHING = Forecast(
+    samples=0, tokens=0, epochs=0.0, first_repeat_step=None, earliest_start=None, largest_weight=None
+)  # of a corpus that a run does not have
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stretch:
+    """Steps [start, end) in which the weights of two plans differ; `a` and `b` at its first and at its last step."""
+
+    start: int
+    end: int
+    a: tuple[Weights, Weights]
+    b: tuple[Weights, Weights]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reads:
+    """What two plans read of one corpus in all steps below `Comparison.step`, in samples.
+
+    `common` is how many draws are the same in both, from the first on; None where the two read the corpus in different
+    orders. The first repeats are of the whole runs.
+    """
+
+    a: int
+    b: int
+    common: int | None
+    a_epochs: float
+    b_epochs: float
+    a_first_repeat: int | None
+    b_first_repeat: int | None
+
+    @property
+    def only_a(self) -> int | None:
+        return None if self.common is None else self.a - self.common
+
+    @property
+    def only_b(self) -> int | None:
+        return None if self.common is None else self.b - self.common
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """`first_difference` is the first step whose weights differ (None: none that both have), `stretches` all of them.
+
+    Below `same_below` both read the same samples in the same slots. `step` is what `corpora` counts up to.
+    """
+
+    step: int
+    num_steps: tuple[int, int]
+    seq_len: int
+    first_difference: int | None
+    same_below: int
+    stretches: tuple[Stretch, ...]
+    corpora: Mapping[str, Reads]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able, with what follows from the counts written out."""
+        stretches = [
+            {"start": s.start, "end": s.end, "a": dict(zip(("first", "last"), s.a, strict=True)),
+             "b": dict(zip(("first", "last"), s.b, strict=True))}
+            for s in self.stretches
+        ]  # fmt: skip
+        corpora = {name: {**vars(r), "only_a": r.only_a, "only_b": r.only_b} for name, r in self.corpora.items()}
+        return {**vars(self), "num_steps": list(self.num_steps), "stretches": stretches, "corpora": corpora}
+
+
+def compare(a: Plan, b: Plan, *, step: int | None = None, same_seed: bool = True) -> Comparison:
+    """What sets two plans apart, counting what is read below `step` (default: the end of the shorter run).
+
+    `same_seed` says whether both have one data seed and one shuffle window. Raises MixerError if samples of the two
+    cannot be counted alike, StepError for a step that is not in both.
+    """
+    if a.schedule.seq_len != b.schedule.seq_len:
+        lengths = f"{a.schedule.seq_len} and {b.schedule.seq_len}"
+        raise MixerError(f"samples of {lengths} tokens cannot be compared: seq_len must be the same")
+    num_steps = a.schedule.num_steps, b.schedule.num_steps
+    step = min(num_steps) if step is None else step
+    for plan in (a, b):
+        plan.schedule.check_step(step, end=True)
+    stretches = tuple(_stretches(a, b))
+    first = stretches[0].start if stretches else None
+    until = min(num_steps) if first is None else first
+    alike = same_seed and a.schedule.global_batch_size == b.schedule.global_batch_size
+    alike = alike and all(_same_corpus(a, b, name) for name, drawn in a.drawn_before(until).items() if drawn)
+    return Comparison(
+        step=step,
+        num_steps=num_steps,
+        seq_len=a.schedule.seq_len,
+        first_difference=first,
+        same_below=until if alike else 0,
+        stretches=stretches,
+        corpora=_reads(a, b, step, same_seed),
+    )
+
+
+def pieces_in_force(plan: Plan) -> Iterator[tuple[int, int, Weights]]:
+    """(start, end, weights above 0): the run in steps of equal weights, caps applied, each as long as can be."""
+    start, current = 0, None
+    for first in plan._starts:
+        weights = {name: weight for name, weight in plan.weights(first).items() if weight}
+        if current is not None and weights != current:
+            yield start, first, current
+            start = first
+        current = weights
+    assert current is not None
+    yield start, plan.schedule.num_steps, current
+
+
+def _stretches(a: Plan, b: Plan) -> Iterator[Stretch]:
+    """Where the weights differ, cut at switchpoints; a ramp is one stretch."""
+    end = min(a.schedule.num_steps, b.schedule.num_steps)
+    switchpoints = {*a.schedule.switchpoints, *b.schedule.switchpoints}
+    current: Stretch | None = None
+    for start, stop, of_a, of_b in _side_by_side(a, b, end):
+        if current and (of_a == of_b or start in switchpoints):
+            yield current
+            current = None
+        if of_a != of_b:
+            first = (of_a, of_b) if current is None else (current.a[0], current.b[0])
+            begin = start if current is None else current.start
+            current = Stretch(start=begin, end=stop, a=(first[0], of_a), b=(first[1], of_b))
+    if current:
+        yield current
+
+
+def _side_by_side(a: Plan, b: Plan, end: int) -> Iterator[tuple[int, int, Weights, Weights]]:
+    """(start, end, weights of a, weights of b) for all steps below `end`, cut where either changes."""
+    of_a, of_b = ({start: weights for start, _, weights in pieces_in_force(plan) if start < end} for plan in (a, b))
+    now_a: Weights = {}
+    now_b: Weights = {}
+    for start, stop in pairwise(sorted({*of_a, *of_b, end})):
+        now_a, now_b = of_a.get(start, now_a), of_b.get(start, now_b)
+        yield start, stop, now_a, now_b
+
+
+def _reads(a: Plan, b: Plan, step: int, same_seed: bool) -> dict[str, Reads]:
+    forecasts = a.forecast(step), b.forecast(step)
+    reads = {}
+    for name in sorted({*a.names, *b.names}):
+        of_a, of_b = (forecast.get(name, _NOTHING) for forecast in forecasts)
+        fewer = min(of_a.samples, of_b.samples)
+        known = fewer == 0 or (same_seed and _same_corpus(a, b, name))
+        reads[name] = Reads(
+            a=of_a.samples,
+            b=of_b.samples,
+            common=fewer if known else None,
+            a_epochs=of_a.epochs,
+            b_epochs=of_b.epochs,
+            a_first_repeat=of_a.first_repeat_step,
+            b_first_repeat=of_b.first_repeat_step,
+        )
+    return reads
+
+
+def _same_corpus(a: Plan, b: Plan, name: str) -> bool:
+    """Whether both read the corpus in one order, given one seed."""
+    if name not in a.corpora or name not in b.corpora:
+        return True
+    return np.array_equal(a.corpora[name].shard_sizes, b.corpora[name].shard_sizes)
