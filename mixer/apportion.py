@@ -12,12 +12,15 @@ Three things keep errors from adding up over many stretches (docs/DETERMINISM.md
   absorb what is left, but at most `MAX_HEAD` of them. The head is known when the stretch is built.
 
 Integers throughout: errors are in units of 1/10^9 sample. Scalar arithmetic is Python's (any size); the vectorised part
-works on draws relative to the start of a batch, so it never leaves int64.
+works on draws relative to the start of a batch, so it never leaves int64. A schedule may have many thousand stretches,
+each of which begins with what the one before it left, so they are built one after the other: hence flat lists and loops
+here, instead of nodes and recursion.
 """
 
-import heapq
 from collections.abc import Mapping
-from typing import Any
+from functools import cached_property
+from heapq import heapify, heappop, heapreplace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,31 +33,17 @@ HALF = UNIT // 2
 _I64 = NDArray[np.int64]
 
 
-class Node:
-    """A split: of `total` parts, `share` go to `left`. What is below is a Node or a leaf, an int (corpus index)."""
+class Split(NamedTuple):
+    """Of `total` parts, `share` go to `left`. The sides are corpora or splits: corpus c is c, the i-th split
+    num_corpora + i. Below them are `left_size` and `right_size` corpora.
+    """
 
-    __slots__ = ("errors", "left", "left_leaves", "phi", "right", "right_leaves", "share", "total")
-
-    def __init__(self, left: "Node | int", right: "Node | int", share: int, total: int) -> None:
-        self.left, self.right, self.share, self.total = left, right, share, total
-        self.left_leaves, self.right_leaves = leaves_of(left), leaves_of(right)
-        self.phi = 0
-        self.errors = (0, 0)  # of the left and the right side, as far as they count
-
-    def left_of(self, num_draws: int) -> int:
-        return (self.share * num_draws + self.phi) // self.total
-
-    def draws_for_left(self, num_left: int) -> int:
-        """The smallest number of draws of which `num_left` (≥ 1) go left."""
-        return -((self.phi - num_left * self.total) // self.share)
-
-    def draws_for_right(self, num_right: int) -> int:
-        """The smallest number of draws of which `num_right` (≥ 1) go right."""
-        return ((num_right - 1) * self.total + self.phi) // (self.total - self.share) + 1
-
-
-def leaves_of(node: Node | int) -> tuple[int, ...]:
-    return (node,) if isinstance(node, int) else node.left_leaves + node.right_leaves
+    left: int
+    right: int
+    share: int
+    total: int
+    left_size: int
+    right_size: int
 
 
 class Stretch:
@@ -69,16 +58,23 @@ class Stretch:
     def __init__(self, weights: Mapping[int, int], errors: list[int], num_draws: int) -> None:
         self.weights = weights
         self.num_corpora = len(errors)
-        self.root = _huffman(weights)
-        self.head = self._settle(list(errors), num_draws)
+        self._splits, self._root = _huffman(weights, self.num_corpora)
+        self._offsets = [0] * len(self._splits)  # φ of each split
+        self.head = self._settle(list(errors), min(MAX_HEAD, num_draws))
 
     def counts(self, num_draws: int) -> list[int]:
         """Of the first `num_draws` draws, how many go to each corpus [num_corpora]."""
-        counts = [0] * self.num_corpora
+        arrived = [0] * (self.num_corpora + len(self._splits))
+        arrived[self._root] = max(num_draws - len(self.head), 0)
+        index = len(self._splits)
+        for left, right, share, total, _, _ in reversed(self._splits):
+            index -= 1
+            draws = arrived[self.num_corpora + index]
+            arrived[left] = (share * draws + self._offsets[index]) // total
+            arrived[right] = draws - arrived[left]
         for corpus in self.head[:num_draws]:
-            counts[corpus] += 1
-        _count(self.root, max(num_draws - len(self.head), 0), counts)
-        return counts
+            arrived[corpus] += 1
+        return arrived[: self.num_corpora]
 
     def pick(self, start: int, num_draws: int) -> list[tuple[int, int, _I64]]:
         """Who stands at the draws [start, start + num_draws): per corpus that does, (corpus, rank, places).
@@ -88,8 +84,7 @@ class Stretch:
         """
         in_head = self.head[start : start + num_draws]
         rest = np.arange(len(in_head), num_draws)
-        picked: list[tuple[int, int, _I64]] = []
-        _pick(self.root, max(start - len(self.head), 0), rest, picked)
+        picked = self._pick_from_tree(max(start - len(self.head), 0), rest)
         if not self.head:
             return picked
         by_corpus = {corpus: (rank + self.head.count(corpus), places) for corpus, rank, places in picked}
@@ -104,88 +99,107 @@ class Stretch:
         in_head = [index for index, c in enumerate(self.head) if c == corpus]
         if rank < len(in_head):
             return in_head[rank]
-        return len(self.head) + _draw_of(self.root, corpus, rank - len(in_head))
+        draw, side = rank - len(in_head), corpus
+        for index, (left, right, share, total, _, _) in enumerate(self._splits):
+            if side == left:  # the first draw but one of which draw + 1 go left
+                draw = -((self._offsets[index] - (draw + 1) * total) // share) - 1
+            elif side == right:
+                draw = (draw * total + self._offsets[index]) // (total - share)
+            else:
+                continue
+            side = self.num_corpora + index
+        return len(self.head) + draw
 
-    def _settle(self, errors: list[int], num_draws: int) -> list[int]:
-        """Set φ of every node, after as many draws by largest deficit as it takes until all errors are absorbed."""
+    @cached_property
+    def arrays(self) -> tuple[_I64, int, _I64]:
+        """For `mixer.kernels`: share, total, φ, left, right of each split [num_splits, 5], the root, and the head."""
+        rows = [
+            (split.share, split.total, offset, split.left, split.right)
+            for split, offset in zip(self._splits, self._offsets, strict=True)
+        ]
+        return np.array(rows, np.int64).reshape(-1, 5), self._root, np.array(self.head, np.int64)
+
+    def _pick_from_tree(self, start: int, places: _I64) -> list[tuple[int, int, _I64]]:
+        """Distribute the draws [start, start + len(places)) behind the head over the places where they stand."""
+        arrived = {self._root: (start, places)}
+        for index in reversed(range(len(self._splits))):
+            first, places = arrived.pop(self.num_corpora + index)
+            split = self._splits[index]
+            first_left, carry = divmod(split.share * first + self._offsets[index], split.total)
+            left_counts = (np.arange(places.size + 1) * split.share + carry) // split.total
+            goes_left = left_counts[1:] > left_counts[:-1]
+            arrived[split.left] = (first_left, places[goes_left])
+            arrived[split.right] = (first - first_left, places[~goes_left])
+        return [(corpus, rank, places) for corpus, (rank, places) in arrived.items() if places.size]
+
+    def _settle(self, errors: list[int], max_head: int) -> list[int]:
+        """Set φ of every split, after as many draws by largest deficit as it takes until all errors are absorbed."""
         head: list[int] = []
-        while not _set_offsets(self.root, _gather(self.root, errors)) and len(head) < min(MAX_HEAD, num_draws):
-            for c, weight in self.weights.items():
-                errors[c] += weight
-            furthest = max(self.weights, key=lambda c: (errors[c], -c))
+        while not self._set_offsets(errors, is_last=len(head) == max_head):
+            furthest, most = -1, 0
+            for corpus, weight in self.weights.items():
+                errors[corpus] += weight
+                error = errors[corpus]
+                if furthest < 0 or error > most or (error == most and corpus < furthest):
+                    furthest, most = corpus, error
             errors[furthest] -= UNIT
             head.append(furthest)
         return head
 
-
-def _gather(node: Node | int, errors: list[int]) -> int:
-    """The error of all that is below `node`, without what its splits cannot absorb."""
-    if isinstance(node, int):
-        return errors[node]
-    left, right = _gather(node.left, errors), _gather(node.right, errors)
-    error = left - node.share * (left + right) // node.total
-    right += error - _absorbed(error)
-    node.errors = (left, right)
-    return left + right
-
-
-def _set_offsets(node: Node | int, standing: int) -> bool:
-    """Set φ from `node` down; `standing` is the error that the corpora below keep in sum. True if all is absorbed."""
-    if isinstance(node, int):
+    def _set_offsets(self, errors: list[int], *, is_last: bool) -> bool:
+        """Set φ of every split. False, and φ is undefined, if one cannot absorb its error and more draws may help."""
+        below, sides = _gather(self._splits, errors)
+        standing = [0] * len(below)  # what is kept in sum below each
+        standing[self._root] = below[self._root]
+        index = len(self._splits)
+        for left, right, share, total, left_size, right_size in reversed(self._splits):
+            index -= 1
+            kept = standing[self.num_corpora + index]
+            error, both = sides[index]
+            level = (kept * share // total + kept * left_size // (left_size + right_size)) // 2
+            error -= level + share * (both - kept) // total
+            if not -HALF <= error <= HALF:
+                if not is_last:
+                    return False
+                error = HALF if error > HALF else -HALF
+            self._offsets[index] = min((error + HALF) * total // UNIT, total - 1)
+            standing[left], standing[right] = level, kept - level
         return True
-    left, right = node.errors
-    by_weight = standing * node.share // node.total
-    evenly = standing * len(node.left_leaves) // (len(node.left_leaves) + len(node.right_leaves))
-    level = (by_weight + evenly) // 2
-    error = left - level - node.share * (left + right - standing) // node.total
-    node.phi = min((_absorbed(error) + HALF) * node.total // UNIT, node.total - 1)
-    below = [_set_offsets(node.left, level), _set_offsets(node.right, standing - level)]
-    return error == _absorbed(error) and all(below)
 
 
-def _absorbed(error: int) -> int:
-    return min(max(error, -HALF), HALF)
+def _gather(splits: list[Split], errors: list[int]) -> tuple[list[int], list[tuple[int, int]]]:
+    """The error of all that is below each corpus and split, and of each split's (left, both sides).
+
+    What a split cannot absorb is left out of the account of those above it.
+    """
+    below = list(errors)
+    sides = []
+    for left, right, share, total, _, _ in splits:
+        error_left, error_right = below[left], below[right]
+        error = error_left - share * (error_left + error_right) // total
+        if error > HALF:
+            error_right += error - HALF
+        elif error < -HALF:
+            error_right += error + HALF
+        below.append(error_left + error_right)
+        sides.append((error_left, error_left + error_right))
+    return below, sides
 
 
-def _huffman(weights: Mapping[int, int]) -> Node | int:
-    """The tree: heavy corpora near the root, at each node the heavier side to the left, ties by index."""
-    heap: list[Any] = [(weight, c, c) for c, weight in weights.items()]
-    heapq.heapify(heap)
+def _huffman(weights: Mapping[int, int], num_corpora: int) -> tuple[list[Split], int]:
+    """The splits, those below first, and the root: heavy corpora near it, heavier side left, ties by index."""
+    heap = [weight * num_corpora + corpus for corpus, weight in weights.items()]  # weight and first corpus of a tree
+    heapify(heap)
+    tree_of = list(range(num_corpora))  # by its first corpus
+    size_of = [1] * num_corpora
+    splits: list[Split] = []
     while len(heap) > 1:
-        light_weight, light_first, light = heapq.heappop(heap)
-        heavy_weight, heavy_first, heavy = heapq.heappop(heap)
-        node = Node(heavy, light, heavy_weight, heavy_weight + light_weight)
-        heapq.heappush(heap, (node.total, min(light_first, heavy_first), node))
-    root: Node | int = heap[0][2]
-    return root
-
-
-def _count(node: Node | int, num_draws: int, counts: list[int]) -> None:
-    if isinstance(node, int):
-        counts[node] += num_draws
-        return
-    left = node.left_of(num_draws)
-    _count(node.left, left, counts)
-    _count(node.right, num_draws - left, counts)
-
-
-def _pick(node: Node | int, start: int, places: _I64, picked: list[tuple[int, int, _I64]]) -> None:
-    """Distribute the draws [start, start + len(places)) of a node over the places where they stand in the batch."""
-    if not places.size:
-        return
-    if isinstance(node, int):
-        picked.append((node, start, places))
-        return
-    left_start, carry = divmod(node.share * start + node.phi, node.total)
-    left_counts = (np.arange(places.size + 1) * node.share + carry) // node.total
-    goes_left = left_counts[1:] > left_counts[:-1]
-    _pick(node.left, left_start, places[goes_left], picked)
-    _pick(node.right, start - left_start, places[~goes_left], picked)
-
-
-def _draw_of(node: Node | int, corpus: int, rank: int) -> int:
-    if isinstance(node, int):
-        return rank
-    if corpus in node.left_leaves:
-        return node.draws_for_left(_draw_of(node.left, corpus, rank) + 1) - 1
-    return node.draws_for_right(_draw_of(node.right, corpus, rank) + 1) - 1
+        share_right, first_right = divmod(heappop(heap), num_corpora)
+        share, first_left = divmod(heap[0], num_corpora)
+        left, right = tree_of[first_left], tree_of[first_right]
+        splits.append(Split(left, right, share, share + share_right, size_of[left], size_of[right]))
+        first = min(first_left, first_right)
+        tree_of[first] = len(size_of)
+        size_of.append(size_of[left] + size_of[right])
+        heapreplace(heap, (share + share_right) * num_corpora + first)
+    return splits, tree_of[heap[0] % num_corpora]

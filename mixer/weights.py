@@ -21,6 +21,29 @@ Mixture = Mapping[str, int]
 
 def parse_mixture(obj: Any, place: str, problems: list[str]) -> dict[str, int]:
     """Weights in parts per 10^9 of a mixture as written; what is wrong is appended to `problems` with its place."""
+    return _exact(obj) or _parse(obj, place, problems)
+
+
+def _exact(obj: Any) -> dict[str, int] | None:
+    """The usual mixture, without groups, whose weights are whole parts per 10^9 and sum up: nothing to check or round.
+
+    A float that is nearest to parts / 10^9 is written with these digits: both have fewer than 16, so they are the same.
+    """
+    if type(obj) is not dict:
+        return None
+    mixture: dict[str, int] = {}
+    for name, weight in obj.items():
+        if type(name) is not str or not name or type(weight) not in (float, int) or not 0 <= weight <= 1:
+            return None
+        parts = round(weight * UNIT)
+        if parts / UNIT != weight:
+            return None
+        mixture[name] = parts
+    return mixture if sum(mixture.values()) == UNIT else None
+
+
+def _parse(obj: Any, place: str, problems: list[str]) -> dict[str, int]:
+    """`parse_mixture` of any mixture, in fractions."""
     shares: dict[str, Fraction] = {}
     before = len(problems)
     _collect(obj, Fraction(1), place, problems, shares)

@@ -5,13 +5,15 @@ from hypothesis import strategies as st
 
 from mixer.apportion import MAX_HEAD, Stretch
 from mixer.weights import UNIT
+from tests.oracles import SlowDraws
 
 
 @st.composite
 def stretches(draw: st.DrawFn) -> tuple[Stretch, list[int]]:
     """A stretch of 300 draws over 1 to 8 corpora, some of them out of use, that begins with errors summing to 0."""
     num_corpora = draw(st.integers(1, 8))
-    errors = draw(st.lists(st.integers(-2 * UNIT, 2 * UNIT), min_size=num_corpora, max_size=num_corpora))
+    most = draw(st.sampled_from([UNIT, 2 * UNIT, 50 * UNIT]))  # the last is more than a head can settle
+    errors = draw(st.lists(st.integers(-most, most), min_size=num_corpora, max_size=num_corpora))
     errors[0] -= sum(errors)
     used = draw(st.lists(st.integers(0, num_corpora - 1), min_size=1, unique=True))
     parts = [draw(st.integers(1, 10**6)) for _ in used]
@@ -26,6 +28,16 @@ def sequence(stretch: Stretch, start: int, num_draws: int) -> list[tuple[int, in
     for corpus, rank, places in stretch.pick(start, num_draws):
         found |= {place: (corpus, rank + index) for index, place in enumerate(places.tolist())}
     return [found[place] for place in range(num_draws)]
+
+
+@given(stretches())
+def test_as_the_plain_and_slow_way_says_from_any_errors(case: tuple[Stretch, list[int]]) -> None:
+    stretch, errors = case
+    names = [f"c{corpus}" for corpus in range(stretch.num_corpora)]
+    slow = SlowDraws(names)
+    slow.errors = dict(zip(names, errors, strict=True))
+    drawn = slow.draw({names[corpus]: weight for corpus, weight in stretch.weights.items()}, 60)
+    assert [names[corpus] for corpus, _ in sequence(stretch, 0, 60)] == drawn
 
 
 @given(stretches(), st.integers(0, 290), st.integers(1, 10))

@@ -1,12 +1,14 @@
 """Mixtures as written → integers that sum to 10^9 exactly, or every problem with its place."""
 
 from fractions import Fraction
+from itertools import pairwise
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mixer import weights
 from mixer.weights import UNIT, apportion, blend, parse_mixture
 
 
@@ -15,6 +17,15 @@ def parse(obj: Any) -> dict[str, int]:
     mixture = parse_mixture(obj, "$.mixture", problems)
     assert problems == []
     return mixture
+
+
+@st.composite
+def mixtures(draw: st.DrawFn) -> dict[str, float]:
+    """Weights that are whole parts per 10^9 and sum up."""
+    cuts = draw(st.lists(st.integers(0, UNIT) | st.integers(0, 100).map(lambda n: n * UNIT // 100), max_size=7))
+    edges = [0, *sorted(cuts), UNIT]
+    parts = [high - low for low, high in pairwise(edges)]
+    return {f"c{index}": (1 if part == UNIT else part / UNIT) for index, part in enumerate(parts)}
 
 
 def test_groups_are_split_among_their_parts() -> None:
@@ -32,6 +43,29 @@ def test_groups_are_split_among_their_parts() -> None:
 def test_thirds_and_sums_that_are_almost_one_become_exact() -> None:
     assert parse({"a": 1 / 3, "b": 1 / 3, "c": 1 / 3}) == {"a": 333_333_334, "b": 333_333_333, "c": 333_333_333}
     assert sum(parse({"a": 0.3, "b": 0.7000009}).values()) == UNIT
+
+
+@given(mixtures(), st.data())
+def test_the_short_way_of_usual_mixtures_says_what_the_long_one_does(
+    mixture: dict[Any, Any], data: st.DataObject
+) -> None:
+    """Whole parts that sum up take it, as people and `to_dict` write them; with anything else in it, none does."""
+    problems: list[str] = []
+    exact = weights._exact(mixture)
+    assert exact == weights._parse(mixture, "$", problems)
+    assert list(exact or {}) == list(mixture)
+    name = data.draw(st.sampled_from(sorted(mixture)))
+    other = data.draw(
+        st.floats()
+        | st.integers()
+        | st.booleans()
+        | st.none()
+        | st.just({"weight": mixture[name], "parts": {"z": 1}})
+        | st.floats(-1e-6, 1e-6).map(lambda change: mixture[name] + change)
+    )
+    problems, parsed = [], weights._exact({**mixture, name: other})
+    expected = weights._parse({**mixture, name: other}, "$", problems)
+    assert parsed is None or (parsed, problems) == (expected, [])
 
 
 @given(st.dictionaries(st.text(min_size=1), st.fractions(0, 10**6), min_size=1), st.integers(1, 10**12))
