@@ -31,7 +31,10 @@ def base_schedule(definition: Mapping[str, Any]) -> Schedule:
 
 
 def make_plan(definition: Mapping[str, Any], schedule: Schedule) -> Plan:
-    """The plan of a run under `schedule`; `RepetitionError` where a corpus would exceed its cap."""
+    """The plan of a run under `schedule`.
+
+    `RepetitionError` where a corpus would exceed its cap, `ScheduleError` where a change of the corpora does not fit.
+    """
     kept = ("shard_sizes", "max_epochs", "then")
     corpora = {name: Corpus(**{key: corpus[key] for key in kept}) for name, corpus in definition["corpora"].items()}
     seed, window = definition["data_seed"], definition["shuffle_window"]

@@ -15,6 +15,7 @@ __all__ = [
     "CorpusIn",
     "CorpusOut",
     "ForecastOut",
+    "LedgerOut",
     "PreviewOut",
     "ProblemOut",
     "ProgressIn",
@@ -204,7 +205,10 @@ class RevisionBaseOut(_Out):
     number: int
     parent: int
     effective_step: int
-    schedule: dict[str, Any] = Field(description="its phases, from the effective step on, in canonical form")
+    schedule: dict[str, Any] | None = Field(
+        description="its phases, from the effective step on, in canonical form; null where the weights stay"
+    )
+    corpora: dict[str, dict[str, Any]] = Field(default={}, description="what changes of each corpus: {verb: arguments}")
     author: str
     reason: str
     time: str
@@ -221,6 +225,19 @@ class RevisionsOut(_Out):
     current: int
     revisions: list[RevisionOut]
     next: int | None
+
+
+class LedgerOut(_Out):
+    """All that decides which sample stands where, of one moment: with it any program can make the plan itself."""
+
+    id: str
+    created: str
+    order_version: int
+    revision: int = Field(description="the newest in force, which an edit names as its parent")
+    frontier: int
+    step: int | None
+    definition: dict[str, Any] = Field(description="what the run was made with, in the form of `POST /v1/runs`")
+    revisions: list[RevisionBaseOut] = Field(description="all of them by number, superseded ones too")
 
 
 class ForecastOut(_Out):

@@ -32,7 +32,8 @@ revisions = Table(
     Column("number", BIG, primary_key=True, autoincrement=False),
     Column("parent", BIG, nullable=False),
     Column("effective_step", BIG, nullable=False),
-    Column("schedule", JSON, nullable=False),
+    Column("schedule", JSON(none_as_null=True)),  # null where the weights stay as they are
+    Column("corpora", JSON, nullable=False, server_default="{}"),  # empty where no corpus changes
     Column("author", Text, nullable=False),
     Column("reason", Text, nullable=False),
     Column("time", String(40), nullable=False),
