@@ -4,7 +4,7 @@ Which corpus stands at which draw depends on the weights of each step alone. A c
 first draw of its step and begins no new segment, unless another corpus gets the weight (a rename, a cap).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mixer.apportion import Stretch
@@ -46,12 +46,12 @@ class Segment:
 
 
 class Builder:
-    """Builds `segments`, and applies `changes` (to `domain`, as it goes; `made` keeps each with its ordinal)."""
+    """Builds `segments`, and makes the changes (to `domain`, as it goes; `made` keeps each with its ordinal)."""
 
-    def __init__(self, schedule: Schedule, domain: Domain, changes: Sequence[Change], past: Past) -> None:
+    def __init__(self, schedule: Schedule, domain: Domain, past: Past) -> None:
         self._schedule, self._domain, self._past = schedule, domain, past
         self._batch_size = schedule.global_batch_size
-        self._due = sorted(changes, key=lambda change: change.step)[::-1]  # stable; the next is the last
+        self._due = list(schedule.changes)[::-1]  # the next is the last
         self._drawn = [past.drawn.get(name, 0) for name in domain.names]
         self._errors = [past.errors.get(name, 0) for name in domain.names]
         self._spent = {domain.index[name] for name in past.spent}

@@ -16,6 +16,7 @@ from typing import Any
 from mixer.building import BEGINNING, Past
 from mixer.changes import Change, parse_changes
 from mixer.errors import FrozenStepError, LedgerError, ScheduleError, StaleParentError
+from mixer.kept import Kept
 from mixer.schedule import Phase, Schedule, parse_phases
 
 
@@ -57,59 +58,42 @@ class Revision:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Folded:
-    """What a ledger keeps of revisions whose steps have been read: not what they were, only what they left.
-
-    `number` of them there were, of which `in_force` was the newest in force and those in `superseded` were not;
-    `schedule` and `changes` hold from `past.step` on.
-    """
-
-    number: int
-    in_force: int
-    superseded: tuple[int, ...]
-    schedule: Schedule
-    changes: tuple[Change, ...]
-    past: Past
-    history: str
-
-
-@dataclass(frozen=True, kw_only=True)
 class Ledger:
     """A run's schedule with its history: the base schedule (revision 0) and the revisions 1, 2, … made to it.
 
-    With `folded`, the first of them are known by what they left only.
+    With `kept`, the first of them are known by what they left only.
     """
 
     base: Schedule
     revisions: tuple[Revision, ...] = ()
-    folded: Folded | None = None
+    kept: Kept | None = None
 
     @property
     def number(self) -> int:
         """The newest revision's number; 0 for the base alone."""
-        return self._num_folded + len(self.revisions)
+        return self._num_kept + len(self.revisions)
 
     @property
     def in_force(self) -> int:
         """The newest revision in force, 0 for the base: what people see, and so the parent of the next."""
-        before = self.folded.in_force if self.folded else 0
+        before = self.kept.in_force if self.kept else 0
         return next((r.number for r in reversed(self.revisions) if r.superseded is None), before)
 
     @property
     def superseded(self) -> tuple[int, ...]:
         """The numbers of the revisions that are not in force."""
-        before = self.folded.superseded if self.folded else ()
+        before = self.kept.superseded if self.kept else ()
         return (*before, *(r.number for r in self.revisions if r.superseded is not None))
 
     @property
     def past(self) -> Past:
         """What a plan of this ledger begins with."""
-        return self.folded.past if self.folded else BEGINNING
+        return self.kept.past if self.kept else BEGINNING
 
     @cached_property
     def schedule(self) -> Schedule:
         """The schedule with every revision that is in force."""
-        start = self.folded.schedule if self.folded else self.base
+        start = self.kept.schedule if self.kept else self.base
         phases = list(start.phases)
         for revision in self.revisions:
             if revision.superseded is None and revision.schedule is not None:
@@ -118,14 +102,9 @@ class Ledger:
                 if phases:
                     phases[-1] = replace(phases[-1], end=revision.effective_step)
                 phases += self._phases(revision.schedule, revision.effective_step)
-        return replace(self.base, phases=tuple(phases))
-
-    @cached_property
-    def changes(self) -> tuple[Change, ...]:
-        """The changes of the corpora in force, in the order in which they act: by step, then by revision."""
         made = [change for r in self.revisions if r.superseded is None for change in r.changes]
-        before = self.folded.changes if self.folded else ()
-        return tuple(sorted((*before, *made), key=lambda change: change.step))
+        changes = sorted((*start.changes, *made), key=lambda change: change.step)  # then by revision: it is stable
+        return replace(self.base, phases=tuple(phases), changes=tuple(changes))
 
     def propose(
         self,
@@ -180,11 +159,11 @@ class Ledger:
         Raises LedgerError where a number is missing, or where a revision it has differs from the one given (but for
         being superseded, which is taken over).
         """
-        merged, folded = list(self.revisions), self._num_folded
+        merged, kept = list(self.revisions), self._num_kept
         for revision in sorted(revisions, key=lambda revision: revision.number):
-            index = revision.number - folded - 1
+            index = revision.number - kept - 1
             if index > len(merged):
-                newest = folded + len(merged)
+                newest = kept + len(merged)
                 raise LedgerError(f"revision {revision.number} follows {newest}: {newest + 1} is missing")
             if index == len(merged):
                 merged.append(revision)
@@ -206,34 +185,32 @@ class Ledger:
         )
 
     def since(self, number: int) -> tuple[Revision, ...]:
-        """The revisions after `number`, as far as they are not folded."""
-        return self.revisions[max(number - self._num_folded, 0) :]
+        """The revisions after `number`, of those that are not merely kept."""
+        return self.revisions[max(number - self._num_kept, 0) :]
 
-    def fold(self, past: Past) -> "Ledger":
-        """This ledger with its revisions folded: a plan of it answers for the steps from `past.step` on, and the same.
+    def keep(self, past: Past) -> Kept:
+        """What must be kept of all its revisions for a plan that answers for the steps from `past.step` on, the same.
 
         `past` is `Plan.past` of this ledger's plan.
         """
-        folded = Folded(
+        return Kept(
             number=self.number,
             in_force=self.in_force,
             superseded=self.superseded,
             schedule=self.schedule.kept_from(past.step),
-            changes=tuple(change for change in self.changes if change.step > past.step),
             past=past,
             history=self.history(past.step),
         )
-        return replace(self, revisions=(), folded=folded)
 
     def history(self, end: int) -> str:
         """A hash of all that decided the steps below `end`: equal for ledgers that ask for the same there.
 
         Weights and changes of the corpora, not how phases and revisions spell them; `end` is not below `past.step`.
         """
-        start, digest = self.past.step, self.folded.history if self.folded else ""
+        start, digest = self.past.step, self.kept.history if self.kept else ""
         events: list[tuple[int, int, Any]] = [
             (change.step, 0, [change.name, change.verb, change.arguments])
-            for change in self.changes
+            for change in (*(change for change, _ in self.past.changes), *self.schedule.changes)
             if start <= change.step < end
         ]
         before: Mapping[str, int] = self.schedule.weights_ppb(start - 1) if start else {}
@@ -247,8 +224,8 @@ class Ledger:
         return digest
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it, as JSON-able values. What is folded has lost its history: `mixer.reading` keeps that."""
-        assert self.folded is None
+        """JSON-able; `from_dict` reads it back to an equal value. Not for a ledger of which only a part was kept."""
+        assert self.kept is None
         return {
             "num_steps": self.base.num_steps,
             "global_batch_size": self.base.global_batch_size,
@@ -267,8 +244,8 @@ class Ledger:
         return parse_phases(schedule, self.base, first_step=effective_step, place=place)
 
     @property
-    def _num_folded(self) -> int:
-        return self.folded.number if self.folded else 0
+    def _num_kept(self) -> int:
+        return self.kept.number if self.kept else 0
 
     def _parse(
         self, change: Mapping[str, Any], effective_step: int

@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixer.building import BEGINNING, Builder, Past, Segment
-from mixer.changes import Change
 from mixer.corpora import Corpus, Domain
 from mixer.epochs import sample_ids
 from mixer.errors import CorpusError, MixerError, StepError
@@ -61,11 +60,10 @@ class Plan:
     """Which sample stands in each slot of each step.
 
     Args:
-        schedule: the mixture of every step.
+        schedule: the mixture of every step, and changes of the corpora.
         corpora: name → samples of each shard in shard order, or a `Corpus`. May hold more than the schedule names.
         data_seed: any integer; another seed gives another order.
         shuffle_window: shards that are shuffled together, and so in use together.
-        changes: of the corpora, in the order in which they act (`Ledger.changes`).
         past: what an earlier plan left (`Plan.past`): this one then answers for the steps from there on only.
 
     Raises UnknownCorpusError, CorpusError (no samples), RepetitionError (a cap would be exceeded) and ScheduleError (a
@@ -79,19 +77,18 @@ class Plan:
         *,
         data_seed: int,
         shuffle_window: int = 16,
-        changes: Sequence[Change] = (),
         past: Past = BEGINNING,
     ) -> None:
         if shuffle_window < 1:
             raise MixerError(f"shuffle_window is a number of shards, at least 1, found {shuffle_window}")
         self.schedule = schedule
-        every = [*(change for change, _ in past.changes), *changes]
+        every = [*(change for change, _ in past.changes), *schedule.changes]
         domain = Domain(corpora, every, data_seed=data_seed, shuffle_window=shuffle_window)
         schedule.check_names(domain.names)
         self.names = domain.names
         self._first_step = past.step
         self._batch_size = schedule.global_batch_size
-        builder = Builder(schedule, domain, changes, past)
+        builder = Builder(schedule, domain, past)
         self._segments = builder.build()
         self._starts = [segment.start for segment in self._segments]
         self._changes = builder.made

@@ -4,17 +4,21 @@ Every rank holds one and feeds it the same revisions at the same step; so every 
 checkpoint keeps of it is small and enough: `state` and `restore`. No torch, no files.
 """
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import zip_longest
-from typing import Any
+from hashlib import sha256
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mixer.errors import FrontierError, MixerError, StateError
+from mixer.errors import CorpusError, FrontierError, MixerError, StateError
+from mixer.kept import Kept
 from mixer.ledger import Ledger, Revision
 from mixer.plan import ORDER_VERSION, Corpus, Plan
 from mixer.schedule import Schedule
+
+SHOWN = 12  # hexadecimal digits of a fingerprint that a state keeps, and an error shows
 
 _I64 = NDArray[np.int64]
 
@@ -45,8 +49,8 @@ class Reading:
         self.data_seed, self.shuffle_window = data_seed, shuffle_window
         self.next_step = 0
         self.overrides: list[str] = []
+        self._base_of = dict(bases)
         self._adopt(ledger)
-        self._bases = np.array([bases[name] for name in self.plan.names], np.int64)
         self._live = frontier is not None
         self.frontier = ledger.base.num_steps if frontier is None else frontier
 
@@ -71,19 +75,36 @@ class Reading:
         size = rank_batch_size(self.plan.schedule.global_batch_size, num_ranks)
         batch = self.plan.batch(step)
         mine = slice(rank * size, (rank + 1) * size)
-        addresses: _I64 = self._bases[batch.corpus[mine]] + batch.sample_id[mine]
+        bases = self._bases[batch.corpus]
+        if bases.min() < 0:
+            missing = self.plan.names[int(batch.corpus[bases.argmin()])]
+            raise CorpusError(
+                f"step {step} reads the corpus '{missing}', which was added to the run after it began: name its folder "
+                "under 'corpora' in the run's file, and go on from the last checkpoint",
+                path=missing,
+            )
+        addresses: _I64 = bases[mine] + batch.sample_id[mine]
         return addresses
 
     def state(self, step: int) -> dict[str, Any]:
-        """What a checkpoint taken before `step` must keep. Reading it changes nothing."""
+        """What a checkpoint taken before `step` must keep: under 1 kB, however long the run is. Changes nothing.
+
+        Of the revisions it keeps what they left (`mixer.kept`); without any, the schedule of the file says it all.
+        """
+        base, kept = self.ledger.base, self.ledger.number > 0
         return {
             "order_version": ORDER_VERSION,
             "step": step,
             "frontier": self.frontier if self._live else step,  # without a service nothing is promised to anybody
             "data_seed": self.data_seed,
             "shuffle_window": self.shuffle_window,
-            "corpora": dict(self.fingerprints),
-            "ledger": self.ledger.to_dict(),
+            "global_batch_size": base.global_batch_size,
+            "seq_len": base.seq_len,
+            "corpora": {name: self.fingerprints[name][:SHOWN] for name in sorted(self.fingerprints)},
+            "base": _digest(base),
+            "history": self.ledger.history(step),
+            "read": None if kept else self._read_before(step),
+            "kept": self.ledger.keep(self.plan.past(step)).to_dict(sorted(self.fingerprints)) if kept else None,
             "overrides": list(self.overrides),
         }
 
@@ -93,54 +114,71 @@ class Reading:
         A schedule that differs only from the saved step on is a legitimate edit and is taken as it stands now. The
         override accepts other data, and is written into every later state.
         """
-        saved = Ledger.from_dict(state["ledger"])
-        problems = list(self._differences(state, saved))
+        if state["order_version"] != ORDER_VERSION:
+            self._refuse(state, [f"order_version was {state['order_version']}, is {ORDER_VERSION}"])
+        ledger = self._ledger_of(state)
+        problems = list(self._differences(state, ledger))
         if problems and not allow_different_data_and_lose_reproducibility:
-            raise StateError(
-                f"the checkpoint at step {state['step']} belongs to another run: {'; '.join(problems)}",
-                problems=problems,
-            )
-        if saved.base == self.ledger.base:
-            self._adopt(saved.extend(self.ledger.revisions) if self.ledger.number > saved.number else saved)
+            self._refuse(state, problems)
+        if ledger is not None and ledger != self.ledger:
+            self._adopt(ledger)
         self.overrides = [*state["overrides"], *problems]
         self.next_step = state["step"]
         self.frontier = max(self.frontier, state["frontier"])
 
     def _adopt(self, ledger: Ledger) -> None:
-        self.plan = Plan(ledger.schedule, self.corpora, data_seed=self.data_seed, shuffle_window=self.shuffle_window)
+        seed, window = self.data_seed, self.shuffle_window
+        self.plan = Plan(ledger.schedule, self.corpora, data_seed=seed, shuffle_window=window, past=ledger.past)
         self.ledger = ledger
+        bases = [self._base_of.get(self.plan.origins[name], -1) for name in self.plan.names]
+        self._bases = np.array(bases, np.int64)
 
-    def _differences(self, state: Mapping[str, Any], saved: Ledger) -> Iterable[str]:
+    def _ledger_of(self, state: Mapping[str, Any]) -> Ledger | None:
+        """The ledger to go on with: the saved one, where this run has the same base, else this run's own.
+
+        None if neither will do: this run's own asks for other steps below the saved one.
+        """
+        ours = self.ledger
+        if state["kept"] is not None and state["base"] == _digest(ours.base):
+            saved = Ledger(base=ours.base, kept=Kept.from_dict(state["kept"], list(state["corpora"]), ours.base))
+            return saved.extend(ours.revisions)
+        return ours if ours.history(min(state["step"], ours.base.num_steps)) == state["history"] else None
+
+    def _differences(self, state: Mapping[str, Any], ledger: Ledger | None) -> Iterable[str]:
+        base = self.ledger.base
         for name, ours in (
-            ("order_version", ORDER_VERSION),
             ("data_seed", self.data_seed),
             ("shuffle_window", self.shuffle_window),
+            ("global_batch_size", base.global_batch_size),
+            ("seq_len", base.seq_len),
         ):
             if state[name] != ours:
                 yield f"{name} was {state[name]}, is {ours}"
-        for name in ("global_batch_size", "seq_len"):
-            was, now = getattr(saved.base, name), getattr(self.ledger.base, name)
-            if was != now:
-                yield f"{name} was {was}, is {now}"
         for name, fingerprint in state["corpora"].items():
             if name not in self.fingerprints:
                 yield f"corpus '{name}' is missing"
-            elif self.fingerprints[name] != fingerprint:
-                yield f"corpus '{name}' had the content {fingerprint[:12]}…, has {self.fingerprints[name][:12]}…"
-        if saved.base != self.ledger.base:
-            step = first_difference(saved.schedule, self.ledger.schedule, state["step"])
-            if step is not None:
-                was, now = saved.schedule.weights(step), self.ledger.schedule.weights(step)
-                yield f"the mixture of step {step}, already trained on, was {was}, is {now}"
+            elif self.fingerprints[name][:SHOWN] != fingerprint:
+                yield f"corpus '{name}' had the content {fingerprint}…, has {self.fingerprints[name][:SHOWN]}…"
+        if ledger is None:
+            step = min(state["step"], base.num_steps)
+            was = "live revisions that it lacks" if state["read"] is None else f"they read {state['read']}"
+            yield (
+                f"the steps below {step}, already trained on, had another schedule: {was}, "
+                f"as it stands now they would have read {self._read_before(step)}"
+            )
+
+    def _read_before(self, step: int) -> dict[str, int]:
+        return {name: count for name, count in self.plan.drawn_before(step).items() if count}
+
+    def _refuse(self, state: Mapping[str, Any], problems: list[str]) -> NoReturn:
+        raise StateError(
+            f"the checkpoint at step {state['step']} belongs to another run: {'; '.join(problems)}", problems=problems
+        )
 
 
-def first_difference(one: Schedule, other: Schedule, end: int) -> int | None:
-    """The first step below `end` for which two schedules ask for different mixtures, or None."""
-    for left, right in zip_longest(one.pieces(), other.pieces()):
-        if left is None or right is None or (left.start, left.mixture) != (right.start, right.mixture):
-            start = min(piece.start for piece in (left, right) if piece)
-            return start if start < end else None
-    return None
+def _digest(base: Schedule) -> str:
+    sizes = [base.num_steps, base.global_batch_size, base.seq_len]
+    return sha256(json.dumps([sizes, base.to_dict()], sort_keys=True).encode()).hexdigest()[:32]
 
 
 def rank_batch_size(global_batch_size: int, num_ranks: int) -> int:

@@ -1,6 +1,7 @@
 """The schedule: gap-free phases from step 0 to the end of the run, each with one mixture or a ramp to it.
 
-A `Schedule` is an immutable value. It knows nothing of corpora beyond their names, of seeds or of revisions.
+It may also say what changes of the corpora themselves, and when (`mixer.changes`). A `Schedule` is an immutable value.
+It knows nothing of corpora beyond their names, of seeds or of revisions.
 `Schedule.from_dict` is the only parser; it reports every problem at once, each with its place.
 """
 
@@ -11,6 +12,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+from mixer.changes import Change, parse_changes
 from mixer.duration import parse_steps
 from mixer.errors import ScheduleError, StepError, UnknownCorpusError
 from mixer.ramp import SHAPES, Ramp
@@ -45,18 +47,22 @@ class Piece:
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """Phases that cover steps [0, num_steps) of a run of `global_batch_size` samples of `seq_len` tokens a step."""
+    """Phases that cover steps [0, num_steps) of a run of `global_batch_size` samples of `seq_len` tokens a step.
+
+    `changes` of the corpora are in the order in which they act.
+    """
 
     phases: tuple[Phase, ...]
     num_steps: int
     global_batch_size: int
     seq_len: int
+    changes: tuple[Change, ...] = ()
 
     @classmethod
     def from_dict(
         cls, obj: Any, *, num_steps: int, global_batch_size: int, seq_len: int, place: str = "$"
     ) -> "Schedule":
-        """Read {"phases": [{"start", "mixture", "ramp"?, "end"?}, ...]}; DESIGN's YAML form.
+        """Read {"phases": [{"start", "mixture", "ramp"?, "end"?}, ...], "changes"?: [{"start", "corpora"}, ...]}.
 
         Starts, ends and lengths are steps, or strings in `ba`, `tok`, `dur`. Raises ScheduleError with every problem
         found; `place` is where `obj` stands in the user's file.
@@ -69,11 +75,27 @@ class Schedule:
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ScheduleError.of([f"{name} must be a whole number of at least 1, found {value!r}"])
         empty = cls(phases=(), num_steps=num_steps, global_batch_size=global_batch_size, seq_len=seq_len)
-        return replace(empty, phases=parse_phases(obj, empty, first_step=0, place=place))
+        problems: list[str] = []
+        changes: tuple[Change, ...] = ()
+        if isinstance(obj, Mapping) and "changes" in obj:
+            changes = _parse_changes(obj["changes"], empty, f"{place}.changes", problems)
+            obj = {key: value for key, value in obj.items() if key != "changes"}
+        try:
+            phases = parse_phases(obj, empty, first_step=0, place=place)
+        except ScheduleError as error:
+            raise ScheduleError.of([*error.problems, *problems]) from None
+        if problems:
+            raise ScheduleError.of(problems)
+        return replace(empty, phases=phases, changes=changes)
 
     def to_dict(self) -> dict[str, Any]:
         """The canonical form, starts and lengths in `ba`, groups flattened. `from_dict` reads it back."""
-        return {"phases": [phase.to_dict() for phase in self.phases]}
+        phases = [phase.to_dict() for phase in self.phases]
+        changes = [
+            {"start": f"{change.step}ba", "corpora": {change.name: {change.verb: change.arguments}}}
+            for change in self.changes
+        ]
+        return {"phases": phases, "changes": changes} if changes else {"phases": phases}
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -137,10 +159,9 @@ class Schedule:
         """A schedule that asks for the same from `step` on, and knows little of what lies before."""
         index = bisect_right(self._starts, step) - 1
         first = self.phases[index]
-        if first.start == 0:
-            return self
-        before = Phase(start=0, end=first.start, mixture=self._before[index])
-        return replace(self, phases=(before, *self.phases[index:]))
+        before = (Phase(start=0, end=first.start, mixture=self._before[index]),) if first.start else ()
+        changes = tuple(change for change in self.changes if change.step > step)
+        return replace(self, phases=(*before, *self.phases[index:]), changes=changes)
 
     def check_step(self, step: int, *, end: bool = False) -> None:
         """Raise StepError unless `step` is in the run (or is its end, with `end`)."""
@@ -194,6 +215,29 @@ def parse_phases(obj: Any, run: Schedule, *, first_step: int, place: str = "$") 
         Phase(start=row["start"], end=end, mixture=row["mixture"], ramp=row["ramp"])
         for row, end in zip(rows, ends, strict=True)
     )
+
+
+def _parse_changes(obj: Any, run: Schedule, place: str, problems: list[str]) -> tuple[Change, ...]:
+    """[{"start": time, "corpora": {name: {verb: arguments}}}, ...] in the order in which they act."""
+    if not isinstance(obj, list):
+        problems.append(f"expected a list of {{start: 500ba, corpora: ...}}, found {obj!r} @ {place}")
+        return ()
+    changes: list[Change] = []
+    for index, row in enumerate(obj):
+        where = f"{place}[{index}]"
+        if not isinstance(row, Mapping) or row.keys() != {"start", "corpora"}:
+            problems.append(f"a change has exactly the keys 'start' and 'corpora', found {row!r} @ {where}")
+            continue
+        step = _parse_time(row["start"], run, f"{where}.start", problems)
+        if step >= run.num_steps:
+            problems.append(f"starts at step {step}, but the run ends after {run.num_steps} steps @ {where}.start")
+        corpora = parse_changes(row["corpora"], f"{where}.corpora", problems)
+        changes += [
+            Change(step=step, name=name, verb=verb, arguments=arguments)
+            for name, change in corpora.items()
+            for verb, arguments in change.items()
+        ]
+    return tuple(sorted(changes, key=lambda change: change.step))
 
 
 def _parse_phase(row: Any, run: Schedule, place: str, problems: list[str]) -> dict[str, Any]:

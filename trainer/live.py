@@ -137,7 +137,7 @@ class Live(Callback):
             "step": step,
             "freeze_through": wanted,
             "known_revision": ledger.number,
-            "superseded": [r.number for r in ledger.revisions if r.superseded is not None],
+            "superseded": list(ledger.superseded),
             "decided_through": max(step, self._feed.frontier),
             "metrics": {name: value if math.isfinite(value) else None for name, value in metrics.items()},
             "counts": counts,

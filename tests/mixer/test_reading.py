@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mixer import FrontierError, Ledger, MixerError, Schedule, StateError
-from mixer.reading import Reading, first_difference
+from mixer import CorpusError, FrontierError, Ledger, MixerError, Schedule, StateError, StepError
+from mixer.reading import Reading
 
 PHASES = [{"start": 0, "mixture": {"c4": 1}}, {"start": 40, "mixture": {"c4": 0.5, "math": 0.5}}]
 FINGERPRINTS = {"c4": "aaaa", "math": "bbbb"}
@@ -85,7 +85,8 @@ def test_a_checkpoint_is_small_json_and_resumes_in_place() -> None:
     assert len(json.dumps(state)) < 1000
     resumed = reading(frontier=0)
     resumed.restore(state)
-    assert (resumed.next_step, resumed.frontier, resumed.ledger) == (33, 70, live.ledger)
+    assert (resumed.next_step, resumed.frontier) == (33, 70)
+    assert (resumed.ledger.number, resumed.ledger.in_force, resumed.ledger.superseded) == (1, 1, ())
     assert live.next_step == 0  # reading the state changed nothing
     assert everything(resumed, 33, 70) == everything(live, 33, 70)
 
@@ -106,7 +107,8 @@ def test_without_a_service_a_checkpoint_promises_nothing_ahead() -> None:
         ({"base": ledger(batch=4)}, "global_batch_size was 8, is 4"),
         (
             {"base": ledger([{"start": 0, "mixture": {"c4": 0.9, "math": 0.1}}])},
-            "the mixture of step 0, already trained on, was {'c4': 1.0}, is {'c4': 0.9, 'math': 0.1}",
+            "the steps below 33, already trained on, had another schedule: they read {'c4': 264}, "
+            "as it stands now they would have read {'c4': 238, 'math': 26}",
         ),
     ],
 )
@@ -138,13 +140,71 @@ def test_a_future_edited_in_the_file_is_taken_if_the_past_is_the_same() -> None:
     assert everything(edited, 0, 33) == everything(reading(), 0, 33)
 
 
-def test_the_first_difference_of_two_schedules() -> None:
-    one, other = ledger().schedule, revised(ledger()).schedule
-    assert first_difference(one, other, 60) is None
-    assert first_difference(one, other, 61) == 60
-    zero = ledger([{"start": 0, "mixture": {"c4": 1, "math": 0}}]).schedule
-    assert first_difference(one, zero, 40) is None
-    assert first_difference(one, zero, 100) == 40
+def test_a_future_edited_in_the_file_may_not_drop_what_was_edited_live() -> None:
+    live = reading(frontier=0)
+    live.follow(revised(live.ledger, 20).revisions, 70)
+    for phases in ([PHASES[0], {"start": 35, "mixture": {"math": 1}}], PHASES[:1]):
+        with pytest.raises(StateError, match=r"revisions that it lacks, as it stands .* read \{'c4': 264\}"):
+            reading(ledger(phases)).restore(live.state(33))
+    written_in = reading(
+        ledger([PHASES[0], {"start": 20, "mixture": {"math": 1}}, {"start": 50, "mixture": {"c4": 1}}])
+    )
+    written_in.restore(live.state(33))
+    assert everything(written_in, 33, 50) == everything(live, 33, 50)
+
+
+def test_the_state_stays_under_a_kilobyte_after_any_number_of_revisions() -> None:
+    """Eight corpora, a ramp in force, a thousand revisions over a long run; it goes on as the whole ledger does."""
+    names = [f"corpus-{index}" for index in range(8)]
+    sizes = {"num_steps": 10**9, "global_batch_size": 1024, "seq_len": 2048}
+    phases = [{"start": 0, "mixture": dict.fromkeys(names, 0.125)}]
+    whole = Ledger(base=Schedule.from_dict({"phases": phases}, **sizes))
+    rng = np.random.default_rng(0)
+    mixtures = rng.multinomial(10**9, [0.125] * 8, size=1000) / 1e9
+    for number, mixture in enumerate(mixtures.tolist()):
+        weights = {name: round(weight, 9) for name, weight in zip(names, mixture, strict=True)}
+        change = {"mixture": weights}
+        if number == 999:
+            change["ramp"] = {"shape": "cosine", "length": 100}
+        step = (number + 1) * 10**5
+        who = {"author": "ado", "reason": "losses", "time": "2026-11-21T00:00:00Z"}
+        whole = whole.propose(change, parent=number, effective_step=step, frontier=step, **who)
+    facts = {"fingerprints": {n: f"{i:064x}" for i, n in enumerate(names)}, "data_seed": 7, "shuffle_window": 16}
+    corpora = {name: [10**7] * 100 for name in names}
+    bases = {name: 10**9 * index for index, name in enumerate(names)}
+    run = Reading(whole, corpora, bases=bases, frontier=10**8 + 50, **facts)
+    state = run.state(10**8 + 40)
+    assert len(json.dumps(state, separators=(",", ":"))) < 1024
+    again = Reading(Ledger(base=whole.base), corpora, bases=bases, frontier=0, **facts)
+    again.restore(json.loads(json.dumps(state)))
+    for step in (10**8 + 40, 10**8 + 49):
+        assert again.addresses(step).tolist() == run.addresses(step).tolist()
+    assert again.ledger.number == again.ledger.in_force == 1000
+    with pytest.raises(StepError, match="what lies before is in the run's ledger"):
+        again.plan.batch(10**7)
+
+
+def test_a_corpus_that_this_run_cannot_read_stops_it_at_the_step_that_needs_it() -> None:
+    run = reading(frontier=50)
+    add = {"corpora": {"new": {"add": {"shard_sizes": [5]}}}, "mixture": {"c4": 0.5, "new": 0.5}}
+    who = {"author": "a", "reason": "r", "time": "t"}
+    run.follow(run.ledger.propose(add, parent=0, effective_step=60, frontier=50, **who).revisions, 100)
+    assert run.addresses(59).tolist() == reading().addresses(59).tolist()
+    with pytest.raises(CorpusError, match="reads the corpus 'new', which was added"):
+        run.addresses(60)
+
+
+def test_what_was_split_off_or_renamed_is_read_where_it_lies() -> None:
+    run = reading(frontier=50)
+    change = {
+        "corpora": {"web": {"rename": {"from": "c4"}}, "part": {"split": {"from": "math", "shards": [0]}}},
+        "mixture": {"web": 0.5, "part": 0.5},
+    }
+    who = {"author": "a", "reason": "r", "time": "t"}
+    run.follow(run.ledger.propose(change, parent=0, effective_step=50, frontier=50, **who).revisions, 100)
+    batch = run.plan.batch(70)
+    lies = np.array([{"web": 0, "part": 100}.get(name, -1) for name in run.plan.names])
+    assert run.addresses(70).tolist() == (lies[batch.corpus] + batch.sample_id).tolist()
 
 
 def test_addresses_are_those_of_the_corpora() -> None:
