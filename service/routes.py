@@ -16,6 +16,7 @@ from service.schemas import (
     AnswerOut,
     BatchOut,
     ForecastOut,
+    LedgerOut,
     PreviewOut,
     ProblemOut,
     ProgressIn,
@@ -100,7 +101,7 @@ def get_schedule(
 ) -> Any:
     """The schedule in force. Its ETag is the revision, which If-Match of an edit can name as parent."""
     tag = f'"{state.row.revision}"'
-    if if_none_match is not None and (if_none_match.strip() == "*" or tag in _tags(if_none_match)):
+    if _matches(if_none_match, tag):
         return Response(status_code=304, headers={"ETag": tag})
     response.headers["ETag"] = tag
     return views.schedule(state)
@@ -162,6 +163,27 @@ def get_reads(
 
 
 # -- the ledger
+
+
+@v1.get(
+    "/runs/{run_id}/ledger",
+    operation_id="getLedger",
+    dependencies=ANYONE,
+    response_model=LedgerOut,
+    responses={304: {"description": "If-None-Match names the ledger as it stands"}},
+)
+def get_ledger(
+    state: CurrentState,
+    response: Response,
+    if_none_match: Annotated[str | None, Header()] = None,
+) -> Any:
+    """The definition of a run and every revision, of one moment: enough to make the plan elsewhere."""
+    row = state.row  # a revision that is superseded leaves the one before it in force: its number alone would not do
+    tag = f'"{row.revision}.{row.newest}.{row.frontier}.{row.step}"'
+    if _matches(if_none_match, tag):
+        return Response(status_code=304, headers={"ETag": tag})
+    response.headers["ETag"] = tag
+    return views.ledger(state)
 
 
 @v1.get("/runs/{run_id}/revisions", operation_id="listRevisions", dependencies=ANYONE)
@@ -229,8 +251,11 @@ def list_progress(
     )
 
 
-def _tags(header: str) -> list[str]:
-    return [part.strip().removeprefix("W/") for part in header.split(",")]
+def _matches(header: str | None, tag: str) -> bool:
+    """Whether If-None-Match names `tag`."""
+    if header is None:
+        return False
+    return header.strip() == "*" or tag in [part.strip().removeprefix("W/") for part in header.split(",")]
 
 
 def _parent(body: RevisionIn, if_match: str | None) -> int:

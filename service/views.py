@@ -13,9 +13,11 @@ from service.schemas import (
     BatchOut,
     CorpusOut,
     ForecastOut,
+    LedgerOut,
     PreviewOut,
     ReadOut,
     ReadsOut,
+    RevisionBaseOut,
     RevisionIn,
     RunOut,
     ScheduleOut,
@@ -23,7 +25,7 @@ from service.schemas import (
     WeightsOut,
 )
 
-__all__ = ["batch", "forecast", "preview", "reads", "run", "schedule", "spread", "step_weights", "weights"]
+__all__ = ["batch", "forecast", "ledger", "preview", "reads", "run", "schedule", "spread", "step_weights", "weights"]
 
 MAX_WORK = 4 * 10**6  # slots permuted for one answer
 
@@ -56,6 +58,16 @@ def schedule(state: State) -> ScheduleOut:
         revision=state.row.revision,
         phases=state.ledger.schedule.to_dict()["phases"],
         **{name: state.definition[name] for name in kept},
+    )
+
+
+def ledger(state: State) -> LedgerOut:
+    """The definition of a run, shard sizes and all, and every revision made to it."""
+    head = ("id", "created", "order_version", "revision", "frontier", "step")
+    return LedgerOut(
+        definition=dict(state.definition),
+        revisions=[RevisionBaseOut(**revision.to_dict()) for revision in state.ledger.revisions],
+        **{name: getattr(state.row, name) for name in head},
     )
 
 

@@ -20,6 +20,7 @@ OPERATIONS = {
     ("GET", "/v1/runs"): "listRuns",
     ("GET", "/v1/runs/{run_id}"): "getRun",
     ("GET", "/v1/runs/{run_id}/schedule"): "getSchedule",
+    ("GET", "/v1/runs/{run_id}/ledger"): "getLedger",
     ("GET", "/v1/runs/{run_id}/weights"): "getWeights",
     ("GET", "/v1/runs/{run_id}/forecast"): "getForecast",
     ("GET", "/v1/runs/{run_id}/batches/{step}"): "getBatch",

@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from mixer import Plan, Schedule
+from mixer import ORDER_VERSION, Ledger, Plan, Revision, Schedule
 from tests.service.conftest import RUN, edit_body, report_body, run_body
 
 MakeRun = Callable[..., str]
@@ -15,8 +15,11 @@ MakeRun = Callable[..., str]
 def plan_of(body: dict[str, Any] = RUN) -> Plan:
     """The plan that a client computes for itself."""
     sizes = {name: body[name] for name in ("num_steps", "global_batch_size", "seq_len")}
-    corpora = {name: corpus["shard_sizes"] for name, corpus in body["corpora"].items()}
-    return Plan(Schedule.from_dict(body["schedule"], **sizes), corpora=corpora, data_seed=body["data_seed"])
+    return Plan(Schedule.from_dict(body["schedule"], **sizes), corpora_of(body), data_seed=body["data_seed"])
+
+
+def corpora_of(body: dict[str, Any]) -> dict[str, list[int]]:
+    return {name: corpus["shard_sizes"] for name, corpus in body["corpora"].items()}
 
 
 def problem(answer: httpx.Response, status: int, name: str) -> dict[str, Any]:
@@ -123,7 +126,7 @@ def test_runs_are_listed_in_pages(api: httpx.Client, make_run: MakeRun) -> None:
 
 
 def test_unknown_run(api: httpx.Client) -> None:
-    for path in ("", "/schedule", "/weights?step=1", "/revisions", "/forecast", "/batches/0", "/progress"):
+    for path in ("", "/schedule", "/weights?step=1", "/ledger", "/revisions", "/forecast", "/batches/0", "/progress"):
         problem(api.get(f"/v1/runs/nope{path}"), 404, "unknown-run")
     problem(api.post("/v1/runs/nope/progress", json=report_body(0, 1)), 404, "unknown-run")
     problem(api.post("/v1/runs/nope/revisions", json=edit_body()), 404, "unknown-run")
@@ -393,6 +396,47 @@ def test_revisions_are_listed_in_pages(api: httpx.Client, run: str) -> None:
         numbers += [item["number"] for item in page["revisions"]]
         after = page["next"]
     assert numbers == [1, 2, 3, 4, 5]
+
+
+def test_the_ledger_is_all_that_a_plan_needs(api: httpx.Client, make_run: MakeRun) -> None:
+    run = make_run()
+    api.post(f"{run}/revisions", json=edit_body())
+    api.post(f"{run}/progress", json=report_body(600, 620))  # it had passed step 500 without the edit
+    api.post(f"{run}/revisions", json=edit_body(effective_step=700))
+    found = api.get(f"{run}/ledger").json()
+    assert found["id"] == run.rpartition("/")[2]
+    assert (found["revision"], found["frontier"], found["step"]) == (2, 620, 600)
+    assert found["order_version"] == ORDER_VERSION
+    assert [bool(revision["superseded"]) for revision in found["revisions"]] == [True, False]
+
+    definition = found["definition"]
+    sizes = {name: definition[name] for name in ("num_steps", "global_batch_size", "seq_len")}
+    revisions = [Revision.from_dict(revision) for revision in found["revisions"]]
+    ledger = Ledger(base=Schedule.from_dict(definition["schedule"], **sizes)).extend(revisions)
+    plan = Plan(ledger.schedule, corpora_of(definition), data_seed=definition["data_seed"])
+    for step in (599, 650, 800):
+        batch = api.get(f"{run}/batches/{step}").json()
+        assert plan.batch(step).sample_id.tolist() == batch["sample_id"]
+
+
+def test_the_tag_of_a_ledger_changes_with_all_that_is_in_it(api: httpx.Client, make_run: MakeRun) -> None:
+    run, tags = make_run(), []
+
+    def look() -> None:
+        tags.append(api.get(f"{run}/ledger").headers["etag"])
+
+    look()
+    api.post(f"{run}/revisions", json=edit_body())
+    look()
+    api.post(f"{run}/progress", json=report_body(600, 620))  # supersedes it: the revision in force is 0 again
+    look()
+    api.post(f"{run}/progress", json=report_body(610, 620))
+    look()
+    assert len(set(tags)) == 4
+    for known, status in ((tags[-1], 304), (f"W/{tags[-1]}", 304), ("*", 304), (tags[0], 200)):
+        answer = api.get(f"{run}/ledger", headers={"If-None-Match": known})
+        assert (answer.status_code, answer.headers["etag"]) == (status, tags[-1])
+        assert bool(answer.content) == (status == 200)
 
 
 # -- what surrounds them
