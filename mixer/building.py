@@ -53,7 +53,6 @@ class Builder:
         self._batch_size = schedule.global_batch_size
         self._due = list(schedule.changes)[::-1]  # the next is the last
         self._drawn = [past.drawn.get(name, 0) for name in domain.names]
-        self._errors = [past.errors.get(name, 0) for name in domain.names]
         self._spent = {domain.index[name] for name in past.spent}
         self.segments: list[Segment] = []
         self.made: list[tuple[Change, int]] = []
@@ -68,35 +67,35 @@ class Builder:
         return self.segments
 
     def _add(self, step: int, end: int, mixture: Mixture) -> None:
-        segment = None
+        """Steps [step, end) of one mixture."""
         while step < end:
             self._make_due(step)
-            weights = self._in_force(mixture, step)
-            if segment is None or weights != segment.stretch.weights:
-                self._close(segment, step)
-                # a stretch may end early: what it begins with does not depend on how long it is
-                stretch = Stretch(weights, self._errors, (end - step) * self._batch_size)
-                segment = Segment(step, stretch, self._drawn, self._errors, frozenset(self._spent), len(self.made))
-                self.segments.append(segment)
+            segment = self._segment_at(step, self._in_force(mixture, step))
             stop = min(end, self._due[-1].step) if self._due else end
-            step = self._first_over_cap(segment, stop, step)
-            counts = segment.stretch.counts((step - segment.start) * self._batch_size)
+            stop = self._first_over_cap(segment, stop, step)
+            if stop == step:  # a corpus is spent now: somebody else has the weight from this very step on
+                continue
+            if not self.segments or segment is not self.segments[-1]:
+                self.segments.append(segment)
+            counts = segment.stretch.counts((stop - segment.start) * self._batch_size)
             self._drawn = [d + n for d, n in zip(segment.drawn, counts, strict=True)]
-        self._close(segment, end)
+            step = stop
 
-    def _close(self, segment: Segment | None, end: int) -> None:
-        """Carry the errors of a segment on; forget one in which nothing is drawn."""
-        if segment is None:
-            return
-        num_draws = (end - segment.start) * self._batch_size
-        if num_draws == 0:
-            self.segments.pop()
-            return
-        weights, drawn = segment.stretch.weights, segment.drawn
-        self._errors = [
-            error + weights.get(c, 0) * num_draws - UNIT * (self._drawn[c] - drawn[c])
-            for c, error in enumerate(self._errors)
-        ]
+    def _segment_at(self, step: int, weights: dict[int, int]) -> Segment:
+        """The last segment if it has these weights, else one that begins here with what that leaves."""
+        errors = [self._past.errors.get(name, 0) for name in self._domain.names]
+        if self.segments:
+            last = self.segments[-1]
+            if last.stretch.weights == weights:
+                return last
+            num_draws = (step - last.start) * self._batch_size
+            errors = [
+                error + last.stretch.weights.get(c, 0) * num_draws - UNIT * (self._drawn[c] - last.drawn[c])
+                for c, error in enumerate(last.errors)
+            ]
+        # the stretch may end earlier: what it begins with does not depend on that
+        stretch = Stretch(weights, errors, (self._schedule.num_steps - step) * self._batch_size)
+        return Segment(step, stretch, self._drawn, errors, frozenset(self._spent), len(self.made))
 
     def _make_due(self, step: int) -> None:
         while self._due and self._due[-1].step <= step:
