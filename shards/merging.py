@@ -8,7 +8,6 @@ is its last file.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -28,6 +27,8 @@ from shards.sources import identify
 
 __all__ = ["merge"]
 
+Parts = Sequence[tuple[Path, PartResult]]
+
 
 def merge(
     part_folders: Sequence[Path], out: Path, *, name: str, recipe: Recipe, parameters: Mapping[str, Any]
@@ -44,51 +45,53 @@ def merge(
     Returns:
         The manifests, train first.
     """
-    parts = [part for folder in part_folders if (part := read_part(folder)) is not None]
+    results = [read_part(folder) for folder in part_folders]
+    parts = [(folder, part) for folder, part in zip(part_folders, results, strict=True) if part is not None]
     assert len(parts) == len(part_folders)
-    manifests = []
-    for split in recipe.splits:
-        folder = out / split
-        with writing(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-        shards = _move_shards(split, part_folders, parts, folder)
-        rests = (np.load(part / f"{split}.rest.npy", mmap_mode="r") for part in part_folders)
-        dropped = _write_rests(rests, folder, recipe.row_format, shards=shards)
-        unigram = sum(np.load(part / f"{split}.unigram.npy") for part in part_folders)
-        unigram -= np.bincount(dropped, minlength=len(unigram))
-        index, counts = encode_index(shards, recipe.row_format), encode_array(unigram)
-        write_file(folder / INDEX, index)
-        write_file(folder / UNIGRAM, counts)
-        manifest = Manifest(
-            name=name,
-            split=split,
-            shards=tuple(shards),
-            dropped_tokens=len(dropped),
-            fingerprint=fingerprint(recipe.row_format, shards),
-            parameters=dict(parameters),
-            tokenizer=recipe.tokenizer.source,
-            engine=recipe.tokenizer.engine,
-            version=_version(),
-            documents_sha256=_write_documents(split, part_folders, parts, folder, recipe.row_format),
-            index_sha256=hashlib.sha256(index).hexdigest(),
-            unigram_sha256=hashlib.sha256(counts).hexdigest(),
-            **_totals(split, parts, shards),
+    about = {"name": name, "parameters": dict(parameters), "version": _version()}
+    return tuple(_merge_split(split, parts, out / split, recipe, about) for split in recipe.splits)
+
+
+def _merge_split(split: str, parts: Parts, folder: Path, recipe: Recipe, about: Mapping[str, Any]) -> Manifest:
+    row_format = recipe.row_format
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    shards = _move_shards(split, parts, folder)
+    dropped = _write_rests(
+        (np.load(part / f"{split}.rest.npy", mmap_mode="r") for part, _ in parts), folder, row_format, shards=shards
+    )
+    unigram = sum(np.load(part / f"{split}.unigram.npy") for part, _ in parts)
+    unigram -= np.bincount(dropped, minlength=len(unigram))
+    write_chunks(folder / DOCUMENTS, join(_pieces(split, parts, row_format)))
+    write_file(folder / INDEX, encode_index(shards, row_format))
+    write_file(folder / UNIGRAM, encode_array(unigram))
+    manifest = Manifest(
+        split=split,
+        shards=tuple(shards),
+        dropped_tokens=len(dropped),
+        fingerprint=fingerprint(row_format, shards),
+        tokenizer=recipe.tokenizer.source,
+        engine=recipe.tokenizer.engine,
+        documents_sha256=identify(folder / DOCUMENTS).sha256,
+        index_sha256=identify(folder / INDEX).sha256,
+        unigram_sha256=identify(folder / UNIGRAM).sha256,
+        **about,
+        **_totals(split, parts, shards),
+    )
+    if not shards:
+        logging.getLogger(__name__).warning(
+            "%s is empty: its %d tokens fill no row of %d; give more input or another --holdout",
+            split,
+            manifest.tokens,
+            row_format.seq_len,
         )
-        if not shards:
-            logging.getLogger(__name__).warning(
-                "%s is empty: its %d tokens fill no row of %d; give more input or another --holdout",
-                split,
-                manifest.tokens,
-                recipe.row_format.seq_len,
-            )
-        write_file(folder / MANIFEST, manifest.encode())
-        manifests.append(manifest)
-    return tuple(manifests)
+    write_file(folder / MANIFEST, manifest.encode())
+    return manifest
 
 
-def _move_shards(split: str, part_folders: Sequence[Path], parts: Sequence[PartResult], folder: Path) -> list[Shard]:
+def _move_shards(split: str, parts: Parts, folder: Path) -> list[Shard]:
     shards: list[Shard] = []
-    for part, result in zip(part_folders, parts, strict=True):
+    for part, result in parts:
         for number, shard in enumerate(result.splits[split].shards):
             old, new = part / f"{split}.{number:05}.mds", folder / shard_name(len(shards))
             with writing(new):
@@ -117,29 +120,27 @@ def _write_rests(
     return last[whole:]
 
 
-def _write_documents(
-    split: str, part_folders: Sequence[Path], parts: Sequence[PartResult], folder: Path, row_format: RowFormat
-) -> str:
-    """Write the joined document index; returns the SHA-256 of its bytes."""
+def _pieces(split: str, parts: Parts, row_format: RowFormat) -> list[Piece]:
+    """Of the document index, by part."""
     pieces = []
-    for part, result in zip(part_folders, parts, strict=True):
+    for part, result in parts:
         counts = result.splits[split]
         own_tokens = sum(shard.samples for shard in counts.shards) * row_format.seq_len
         pieces.append(Piece(part / f"{split}.documents.bin", counts.documents, own_tokens))
-    write_chunks(folder / DOCUMENTS, join(pieces))
-    return identify(folder / DOCUMENTS).sha256
+    return pieces
 
 
-def _totals(split: str, parts: Sequence[PartResult], shards: Sequence[Shard]) -> dict[str, Any]:
-    counts = [part.splits[split] for part in parts]
+def _totals(split: str, parts: Parts, shards: Sequence[Shard]) -> dict[str, Any]:
+    results = [result for _, result in parts]
+    counts = [result.splits[split] for result in results]
     return {
         "samples": sum(shard.samples for shard in shards),
         "documents": sum(count.documents for count in counts),
         "tokens": sum(count.tokens for count in counts),
         "text_bytes": sum(count.text_bytes for count in counts),
-        "records": sum(part.records for part in parts),
-        "empty_records": sum(part.empty for part in parts),
-        "sources": tuple(Source(path=part.path, bytes=part.bytes, sha256=part.sha256) for part in parts),
+        "records": sum(result.records for result in results),
+        "empty_records": sum(result.empty for result in results),
+        "sources": tuple(Source(path=result.path, bytes=result.bytes, sha256=result.sha256) for result in results),
     }
 
 
