@@ -17,6 +17,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from mixer.epochs import CorpusOrder
 from mixer.errors import CorpusError, MixerError, StepError
 from mixer.plan import Corpus, Forecast, Plan
 from mixer.ramp import Ramp
@@ -97,7 +98,7 @@ class Solver:
     ) -> None:
         schedule.check_step(frozen, end=True)
         self.schedule, self.frozen, self.max_epochs = schedule, frozen, max_epochs
-        self._corpora = {name: _in_one_shard(corpus) for name, corpus in corpora.items()}
+        self._corpora = {name: _as_corpus(corpus, whole=not schedule.changes) for name, corpus in corpora.items()}
 
     def what_if(self, use: Use) -> Answer:
         """The schedule with `use`, which must have a weight and a start; elsewhere it stands as written."""
@@ -116,7 +117,9 @@ class Solver:
         self._check(use)
         at = self._starts_as_written(use.corpus) if use.weight is None else self._starts_at(use, use.weight)
         end = self.schedule.num_steps if use.end is None else use.end
-        start = _crossing(lambda step: self._excess(use.corpus, at(step)), self.frozen, end)
+        joined = [change.step for change in self.schedule.changes if change.name == use.corpus]
+        first = self.frozen if use.corpus in self._corpora else max(self.frozen, *joined[:1])
+        start = _crossing(lambda step: self._excess(use.corpus, at(step)), first, end)
         return None if start is None or start == end else self._answer(replace(use, start=start), at(start))
 
     def largest_weight(self, use: Use) -> Answer | None:
@@ -169,8 +172,9 @@ class Solver:
 
     def _excess(self, corpus: str, schedule: Schedule) -> int:
         """Samples that a run under `schedule` reads of the corpus beyond what it may."""
-        drawn = self._plan(corpus, schedule).drawn_before(schedule.num_steps)[corpus]
-        return drawn - self.max_epochs * int(np.sum(self._corpora[corpus].shard_sizes))
+        plan = self._plan(corpus, schedule)
+        order = plan._orders[plan.names.index(corpus)]
+        return plan.drawn_before(schedule.num_steps)[corpus] - order.start_of(self.max_epochs)
 
     def _plan(self, corpus: str, schedule: Schedule) -> Plan:
         """A plan that draws as the run's own would: neither seed nor shards decide how much of what is drawn."""
@@ -181,9 +185,9 @@ class Solver:
         return Plan(schedule, corpora, data_seed=0)
 
     def _check(self, use: Use) -> None:
-        if use.corpus not in self._corpora:
-            known = ", ".join(sorted(self._corpora))
-            raise CorpusError(f"unknown corpus '{use.corpus}', known are {known}", path=use.corpus)
+        known = self._corpora.keys() | {change.name for change in self.schedule.changes}
+        if use.corpus not in known:
+            raise CorpusError(f"unknown corpus '{use.corpus}', known are {', '.join(sorted(known))}", path=use.corpus)
         if use.weight is not None and not 0 < use.weight <= UNIT:
             raise MixerError(f"a weight is above 0 and at most 1, found {use.weight / UNIT:g} for '{use.corpus}'")
         start = self.frozen if use.start is None else use.start
@@ -202,30 +206,29 @@ def needed_by(plan: Plan, step: int, shard_bytes: Mapping[str, Sequence[int]] | 
     Arithmetic over shards, whatever is read. Raises StepError for a step outside of the run.
     """
     needs = {}
-    for name, reads in plan.drawn_before(step).items():
-        sizes = np.asarray(plan.corpora[name].shard_sizes, np.int64)
-        total = int(sizes.sum())
-        shards = _shards_entered(plan, name, min(reads, total))
+    for name, forecast in plan.forecast(step).items():
+        order = plan._orders[plan.names.index(name)]
+        samples = min(forecast.samples, order.start_of(1))
+        shards = _shards_entered(order, samples)
         known = (shard_bytes or {}).get(name)
         needs[name] = Need(
-            samples=min(reads, total),
-            reads=reads,
-            tokens=reads * plan.schedule.seq_len,
-            epochs=reads / total if total else 0.0,
+            samples=samples,
+            reads=forecast.samples,
+            tokens=forecast.tokens,
+            epochs=forecast.epochs,
             shards=len(shards),
-            num_shards=len(sizes),
+            num_shards=len(order.shard_sizes),
             bytes=None if known is None else int(np.asarray(known, np.int64)[shards].sum()),
         )
     return needs
 
 
-def _shards_entered(plan: Plan, corpus: str, num_samples: int) -> _I64:
-    """The shards of the windows that hold the first `num_samples` samples of the corpus's first epoch."""
+def _shards_entered(order: CorpusOrder, end: int) -> _I64:
+    """The shards of the windows that hold the first `end` samples read of a corpus, ascending."""
     last_samples = [np.zeros(0, np.int64)]
-    for run in plan._orders[plan.names.index(corpus)].runs(0, num_samples):
+    for run in order.runs(0, end):
         last_samples.append(run.sample_ends[np.diff(run.shard_ends, prepend=0) > 0] - 1)
-    ends = np.cumsum(plan.corpora[corpus].shard_sizes)
-    return np.unique(np.searchsorted(ends, np.concatenate(last_samples), side="right"))
+    return np.unique(np.searchsorted(np.cumsum(order.shard_sizes), np.concatenate(last_samples), side="right"))
 
 
 def with_weight(
@@ -312,6 +315,7 @@ def _crossing(excess: Callable[[int], int], low: int, high: int) -> int | None:
     return high
 
 
-def _in_one_shard(corpus: Sequence[int] | _I64 | Corpus) -> Corpus:
+def _as_corpus(corpus: Sequence[int] | _I64 | Corpus, *, whole: bool) -> Corpus:
+    """`whole`: as one shard, where nothing depends on shards."""
     corpus = corpus if isinstance(corpus, Corpus) else Corpus(shard_sizes=corpus)
-    return replace(corpus, shard_sizes=[int(np.sum(corpus.shard_sizes))])
+    return replace(corpus, shard_sizes=[int(np.sum(corpus.shard_sizes))]) if whole else corpus

@@ -191,6 +191,25 @@ def test_a_share_that_is_handed_on_counts_with_the_corpus_that_gets_it() -> None
     assert 190 <= found.drawn_before(100)["math"] <= 200
 
 
+def test_changes_of_the_corpora_are_reckoned_with() -> None:
+    rows = [{"start": 0, "mixture": {"c4": 0.5, "math": 0.5}}]
+    changes = [
+        {"start": 50, "corpora": {"math": {"grow": {"first_shard": 2, "shard_sizes": [60]}}}},
+        {"start": 60, "corpora": {"math": {"quarantine": {"shards": [2]}}, "new": {"add": {"shard_sizes": [40]}}}},
+    ]
+    schedule = Schedule.from_dict({"phases": rows, "changes": changes}, num_steps=100, global_batch_size=10, seq_len=8)
+    solver = Solver(schedule, {"c4": [10**6], "math": [100, 100]})
+    for answer in (solver.earliest_start(Use(corpus="math")), solver.largest_weight(Use(corpus="math"))):
+        assert answer is not None
+        assert answer.forecast.first_repeat_step is None
+        assert (
+            195 <= answer.forecast.samples <= 210
+        )  # what it has after all, and what of the new shard was read by then
+    with_new = solver.earliest_start(Use(corpus="new", weight=UNIT // 10))
+    assert with_new is not None
+    assert with_new.use.start == 60
+
+
 @pytest.mark.parametrize(
     ("use", "message"),
     [
