@@ -1,7 +1,8 @@
 """The rules of an edit, pure functions on values: what it may be, what plan it makes, when it is passed.
 
-Places in problems are those of the request ($.mixture.c4, $.schedule.phases[1].start), and all problems of
-an edit come at once: unknown corpora together with wrong weights.
+Places in problems are those of the request ($.mixture.c4, $.schedule.phases[1].start, $.corpora.c4.grow), and all
+problems that can be seen in the edit itself come at once: unknown corpora together with wrong weights. Whether changes
+of corpora fit each other is for the plan to say, one at a time.
 """
 
 import difflib
@@ -9,18 +10,22 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from mixer import Corpus, Ledger, Plan, Revision, Schedule, ScheduleError
+from mixer.changes import Change
 from service.schemas import RevisionIn
 
-__all__ = ["base_schedule", "make_plan", "passed_over", "propose"]
+__all__ = ["base_schedule", "differences", "make_plan", "passed_over", "plan_edit", "propose"]
+
+MAKES_A_NAME = ("add", "rename", "split")
 
 
 def base_schedule(definition: Mapping[str, Any]) -> Schedule:
     """The schedule a run is made with; `ScheduleError` with every problem of it, unknown corpora too."""
     sizes = {name: definition[name] for name in ("num_steps", "global_batch_size", "seq_len")}
-    obj, problems = definition["schedule"], list(_unknown_heirs(definition["corpora"]))
+    obj = definition["schedule"]
+    corpora = {*definition["corpora"], *(name for row in obj.get("changes", ()) for name in _made(row["corpora"]))}
+    problems = list(_unknown_heirs(definition["corpora"], corpora))
     for index, phase in enumerate(obj["phases"]):
-        where = f"$.schedule.phases[{index}].mixture"
-        problems += _unknown(phase.get("mixture"), definition["corpora"], where)
+        problems += _unknown(phase.get("mixture"), corpora, f"$.schedule.phases[{index}].mixture")
     try:
         schedule = Schedule.from_dict(obj, **sizes, place="$.schedule")
     except ScheduleError as error:
@@ -41,15 +46,27 @@ def make_plan(definition: Mapping[str, Any], schedule: Schedule) -> Plan:
     return Plan(schedule, corpora=corpora, data_seed=seed, shuffle_window=window)
 
 
+def plan_edit(definition: Mapping[str, Any], ledger: Ledger, edit: RevisionIn) -> Plan:
+    """The plan under `ledger`, whose newest revision is `edit`; raises what `make_plan` raises.
+
+    Where a change that an earlier revision made does not fit because of this one, the problem says so.
+    """
+    try:
+        return make_plan(definition, ledger.schedule)
+    except ScheduleError as error:
+        places = tuple(f"$.corpora.{name}.{verb}" for name, change in (edit.corpora or {}).items() for verb in change)
+        raise ScheduleError.of([_placed(problem, places) for problem in error.problems]) from error
+
+
 def propose(
     ledger: Ledger, edit: RevisionIn, *, parent: int, frontier: int, corpora: Iterable[str], time: str
 ) -> Ledger:
     """The ledger with `edit` as its newest revision.
 
     What `Ledger.propose` refuses is refused (`StaleParentError`, `FrozenStepError`, `ScheduleError`), and so are
-    names that are none of `corpora`.
+    names that are none of `corpora` and that the edit does not make.
     """
-    problems = list(_unknown_in(edit, corpora))
+    problems = list(_unknown_in(edit, {*corpora, *_made(edit.corpora or {})}))
     try:
         longer = ledger.propose(
             edit.change(),
@@ -96,19 +113,64 @@ def passed_over(revisions: Sequence[Revision], *, known_revision: int, decided_t
     return reasons
 
 
+def differences(existing: Mapping[str, Any], wanted: Mapping[str, Any], changes: Sequence[Change]) -> list[str]:
+    """The fields in which a run that is sent again differs from the one that exists, whose corpora had `changes`.
+
+    Who reads from disk sees what is there by now: corpora that were added, and shards that were appended.
+    """
+    before = {name for name in wanted if name != "corpora" and wanted[name] != existing.get(name)}
+    corpora, added = dict(existing["corpora"]), {change.name: change for change in changes if change.verb == "add"}
+    same = corpora.keys() <= wanted["corpora"].keys() and all(
+        _same_corpus(corpora[name], corpus, [c for c in changes if c.verb == "grow" and c.name == name])
+        if name in corpora
+        else name in added and _as_added(added[name]).items() <= corpus.items()
+        for name, corpus in wanted["corpora"].items()
+    )
+    return [name for name in wanted if name in before or (name == "corpora" and not same)]
+
+
+def _as_added(change: Change) -> dict[str, Any]:
+    return {"max_epochs": None, "then": "refuse", **change.arguments}
+
+
+def _same_corpus(existing: Mapping[str, Any], wanted: Mapping[str, Any], growth: Sequence[Change]) -> bool:
+    if wanted == existing:
+        return True
+    sizes, found = existing["shard_sizes"], wanted["shard_sizes"]
+    grown = [*sizes, *(size for change in growth for size in change.arguments["shard_sizes"])]
+    kept = ("max_epochs", "then")  # its content, and so its fingerprint, is another
+    return sizes != found == grown[: len(found)] and all(existing[key] == wanted[key] for key in kept)
+
+
+def _made(corpora: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """The names that become corpora by changes as written."""
+    return (name for name, change in corpora.items() if not change.keys().isdisjoint(MAKES_A_NAME))
+
+
+def _placed(problem: str, places: tuple[str, ...]) -> str:
+    """A problem of the plan, which speaks of a change at one of `places`, or of one made before."""
+    message, _, where = problem.rpartition(" @ ")
+    if not where.startswith("$.corpora.") or any(f"{where}.".startswith(f"{place}.") for place in places):
+        return problem
+    return f"with this edit a change that was made before does not fit any more: {message} ({where[2:]}) @ $.corpora"
+
+
 def _unknown_in(edit: RevisionIn, corpora: Iterable[str]) -> Iterator[str]:
     if edit.mixture is not None:
         yield from _unknown(edit.mixture, corpora, "$.mixture")
     if edit.schedule is not None:
         for index, phase in enumerate(edit.schedule.phases):
             yield from _unknown(phase.get("mixture"), corpora, f"$.schedule.phases[{index}].mixture")
+    added = {f"{name}.add": change["add"] for name, change in (edit.corpora or {}).items() if "add" in change}
+    yield from _unknown_heirs(added, corpora)
 
 
-def _unknown_heirs(corpora: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
-    """A problem for each corpus whose share would go, at its cap, to one that does not exist."""
-    for name, corpus in corpora.items():
-        if corpus["then"] not in ("refuse", *corpora):
-            yield f"unknown corpus {corpus['then']!r} @ $.corpora.{name}.then"
+def _unknown_heirs(heirs: Mapping[str, Any], corpora: Iterable[str]) -> Iterator[str]:
+    """A problem for each of `heirs` whose share would go, at its cap, to none of `corpora`."""
+    for name, corpus in heirs.items():
+        heir = corpus.get("then", "refuse") if isinstance(corpus, Mapping) else "refuse"
+        if isinstance(heir, str) and heir not in ("refuse", *corpora):
+            yield f"unknown corpus {heir!r} @ $.corpora.{name}.then"
 
 
 def _unknown(mixture: Any, corpora: Iterable[str], where: str) -> Iterator[str]:

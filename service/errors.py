@@ -115,7 +115,8 @@ class OrderVersionError(ServiceError):
     def __str__(self) -> str:
         return (
             f"the run was planned under sample order version {self.found}, this program computes version "
-            f"{self.expected}; serve it with the release that made it"
+            f"{self.expected}: export it (switchpoint-service export) and import and serve the file with the release "
+            "that made it, or begin a new run"
         )
 
 

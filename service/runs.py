@@ -25,7 +25,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from mixer import ORDER_VERSION, Ledger, Plan, Revision
-from service.edits import base_schedule, make_plan, passed_over, propose
+from service.edits import base_schedule, differences, make_plan, passed_over, plan_edit, propose
 from service.errors import (
     IdempotencyMismatchError,
     InvalidRequestError,
@@ -69,8 +69,9 @@ class Runs:
         """The run, and whether it was made now.
 
         A run of that name and the same definition is answered as it stands, so that a trainer that starts
-        again, or repeats a request whose answer was lost, finds its run. `NameTakenError` when the
-        definition differs; `mixer.MixerError` when schedule and corpora do not fit.
+        again, or repeats a request whose answer was lost, finds its run, also with what was added to its
+        corpora since (`edits.differences`). `NameTakenError` when the definition differs otherwise;
+        `mixer.MixerError` when schedule and corpora do not fit.
         """
         definition = run.model_dump()
         ledger = Ledger(base=base_schedule(definition))
@@ -79,8 +80,10 @@ class Runs:
         with self._store.write() as tx:
             row = tx.run_named(run.name)
             if row is not None:
-                _check_same(row, tx.definition(row.key), definition)
-                return self._state(tx, row), False
+                state = self._state(tx, row)
+                if fields := differences(state.definition, definition, state.ledger.schedule.changes):
+                    raise NameTakenError(row.name, row.id, fields)
+                return state, False
             run_id = secrets.token_hex(6)
             named = {"id": run_id, "name": run.name, "num_steps": run.num_steps, "created": _now()}
             fresh = {"frontier": 0, "step": None, "order_version": ORDER_VERSION}
@@ -197,23 +200,18 @@ def _at(row: RunRow, content: Content) -> State:
 
 
 def _revised(state: State, edit: RevisionIn, *, parent: int) -> Content:
-    corpora = state.definition["corpora"]
-    ledger = propose(state.ledger, edit, parent=parent, frontier=state.row.frontier, corpora=corpora, time=_now())
-    plan = make_plan(state.definition, ledger.schedule)
+    frontier, names = state.row.frontier, state.plan.names
+    ledger = propose(state.ledger, edit, parent=parent, frontier=frontier, corpora=names, time=_now())
+    plan = plan_edit(state.definition, ledger, edit)
     return Content(definition=state.definition, ledger=ledger, plan=plan)
 
 
-def _check_same(row: RunRow, existing: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    fields = [name for name in wanted if wanted[name] != existing.get(name)]
-    if fields:
-        raise NameTakenError(row.name, row.id, fields)
-
-
 def _check_report(state: State, report: ProgressIn) -> None:
-    problems, corpora = [], state.definition["corpora"]
+    _check_known(state, report)
+    problems, corpora = [], state.plan.names
     if report.step > state.row.num_steps:
         problems.append(f"the run ends at step {state.row.num_steps}, found {report.step} @ $.step")
-    names = ", ".join(sorted(corpora))
+    names = ", ".join(corpora)
     problems += [
         f"the run has no corpus {name!r}; it has {names} @ $.counts.{name}"
         for name in report.counts
@@ -221,7 +219,6 @@ def _check_report(state: State, report: ProgressIn) -> None:
     ]
     if problems:
         raise InvalidRequestError(problems)
-    _check_known(state, report)
 
 
 def _check_known(state: State, report: ProgressIn) -> None:

@@ -1,13 +1,14 @@
 """The bodies of the REST API, by direction: `...In` is what clients send, `...Out` what they get.
 
 What comes in is strict: unknown keys, numbers in quotes and values out of range are refused, all at once,
-each with its place. Mixtures and phases pass through as they are: mixer reads them and names their faults.
+each with its place. Mixtures, phases and changes of corpora pass through: mixer reads them and names their faults.
 Steps are 0-based; counts are samples; ranges are half-open.
 """
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 __all__ = [
     "AnswerOut",
@@ -40,6 +41,21 @@ Count = Annotated[int, Field(ge=0, le=MAX_INT)]
 Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
 CorpusName = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^/\x00-\x1f\x7f]+$")]
 Prose = Annotated[str, Field(min_length=1, max_length=10_000)]
+MAX_LIST = 100_000  # entries of one list in a change of corpora: each is looked at whenever a plan is made
+
+
+def _bounded(change: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    for verb, arguments in change.items():
+        for key, value in arguments.items() if isinstance(arguments, Mapping) else ():
+            if isinstance(value, list) and len(value) > MAX_LIST:
+                raise ValueError(
+                    f"{verb}.{key} has {len(value)} entries, at most {MAX_LIST} are taken: "
+                    "write neighbours as [start, end), or spread them over several revisions"
+                )
+    return change
+
+
+CorpusChange = Annotated[dict[str, JsonValue], AfterValidator(_bounded)]
 
 
 class _In(BaseModel):
@@ -60,9 +76,22 @@ class CorpusIn(_In):
 
 
 class ScheduleIn(_In):
-    """Phases from step 0 to the end of the run, in the form of the YAML."""
+    """Phases from the step where they begin to the end of the run, in the form of the YAML."""
 
     phases: list[dict[str, JsonValue]] = Field(min_length=1, max_length=1000)
+
+
+class ChangesIn(_In):
+    """What changes of the corpora from `start` on, as {name: {verb: arguments}}."""
+
+    start: int | str
+    corpora: dict[CorpusName, CorpusChange] = Field(max_length=256)
+
+
+class BaseScheduleIn(ScheduleIn):
+    """The schedule that a run is made with: phases from step 0 on, and changes of its corpora known beforehand."""
+
+    changes: list[ChangesIn] = Field(default=[], max_length=1000)
 
 
 class RunIn(_In):
@@ -75,11 +104,14 @@ class RunIn(_In):
     num_steps: Annotated[int, Field(ge=1, le=10**12)]
     shuffle_window: Annotated[int, Field(ge=1, le=2**20)] = 16
     corpora: dict[CorpusName, CorpusIn] = Field(min_length=1, max_length=256)
-    schedule: ScheduleIn
+    schedule: BaseScheduleIn
 
 
 class RevisionIn(_In):
-    """An edit: from `effective_step` on, `mixture` (reached over `ramp`), or the phases of `schedule`."""
+    """An edit: from `effective_step` on, `mixture` (reached over `ramp`) or the phases of `schedule`, and `corpora`.
+
+    Without `mixture` and `schedule` the weights stay as they are.
+    """
 
     parent: Annotated[int, Field(ge=0, le=MAX_INT)] | None = Field(
         default=None, description="the revision this was made against; or If-Match"
@@ -88,20 +120,28 @@ class RevisionIn(_In):
     mixture: dict[str, JsonValue] | None = None
     ramp: dict[str, JsonValue] | None = None
     schedule: ScheduleIn | None = None
+    corpora: dict[CorpusName, CorpusChange] | None = Field(
+        default=None,
+        max_length=256,
+        description="what changes of each: {verb: arguments}, the verbs being add, remove, grow, quarantine, skip, "
+        "rename, split",
+    )
     reason: Prose
     author: Name
 
     @model_validator(mode="after")
     def _one_change(self) -> "RevisionIn":
-        if (self.mixture is None) == (self.schedule is None):
+        if self.mixture is not None and self.schedule is not None:
             raise ValueError("give either mixture or schedule")
+        if self.mixture is None and self.schedule is None and self.corpora is None:
+            raise ValueError("give mixture, schedule or corpora: there is nothing to change")
         if self.ramp is not None and self.mixture is None:
             raise ValueError("ramp goes with mixture; in a schedule each phase has its own")
         return self
 
     def change(self) -> dict[str, Any]:
         """What changes, without who, why, when and where."""
-        return self.model_dump(include={"mixture", "ramp", "schedule"}, exclude_none=True)
+        return self.model_dump(include={"mixture", "ramp", "schedule", "corpora"}, exclude_none=True)
 
 
 class ProgressIn(_In):
@@ -131,6 +171,9 @@ class ProgressIn(_In):
 
 
 class CorpusOut(_Out):
+    """A corpus with all shards that it has by the end of the run."""
+
+    origin: str = Field(description="the corpus of the definition, or added, whose shards and sample_ids it has")
     num_shards: int
     num_samples: int
     max_epochs: int | None
@@ -178,6 +221,7 @@ class ScheduleOut(_Out):
     global_batch_size: int
     seq_len: int
     phases: list[dict[str, Any]]
+    changes: list[dict[str, Any]] = Field(description="of the corpora: [{start, corpora}, ...] in order")
 
 
 class StepWeightsOut(_Out):
@@ -256,6 +300,7 @@ class PreviewOut(_Out):
     effective_step: int
     step: int
     phases: list[dict[str, Any]] = Field(description="the schedule as it would be")
+    changes: list[dict[str, Any]] = Field(description="the changes of the corpora as they would be")
     before: dict[str, dict[str, Any]]
     after: dict[str, dict[str, Any]]
 
@@ -288,6 +333,7 @@ class ReadsOut(_Out):
     sample_id: int
     start: int
     end: int
+    also_named: list[str] = Field(description="other corpora of the run that have this sample, by a rename or a split")
     reads: list[ReadOut]
     next: int | None
 

@@ -5,6 +5,7 @@
     {"progress": {"step": 100, ...}}                            in order of step
     {"end": {"revisions": 1, "progress": 1}}                    so that a truncated file is seen
 
+A revision that changes no corpora is written without that field, as it was before there was one.
 Export is one snapshot. Import checks everything as if it were new, then stores all of it or nothing,
 under the same id. Answers kept for Idempotency-Keys stay behind.
 """
@@ -16,6 +17,7 @@ from typing import Any, cast
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mixer import ORDER_VERSION, MixerError, Revision
+from mixer.changes import parse_changes
 from service.errors import LedgerFileError, OrderVersionError
 from service.problems import place
 from service.runs import rebuild
@@ -50,6 +52,8 @@ def export_ledger(store: Store, run_id: str) -> Iterator[str]:
     yield json.dumps({"format": FORMAT, "version": VERSION, **head, "definition": definition})
     for item in revisions:
         del item["run_key"]
+        if not item["corpora"]:
+            del item["corpora"]
         yield json.dumps({"revision": item})
     for item in reports:
         del item["run_key"]
@@ -71,7 +75,8 @@ def import_ledger(store: Store, lines: Sequence[str]) -> RunRow:
     revisions, reports = _body(items)
     definition = head.definition.model_dump()
     try:
-        rebuild(definition, [Revision(**item.model_dump(exclude={"superseded_time"})) for item in revisions])
+        history = [Revision(**item.model_dump(exclude={"superseded_time"})) for item in revisions]
+        definition["schedule"] = rebuild(definition, history).ledger.base.to_dict()
     except MixerError as error:
         raise LedgerFileError(0, f"the ledger is not sound: {error}") from error
     with store.write() as tx:
@@ -99,7 +104,7 @@ def _body(items: Sequence[Mapping[str, Any]]) -> tuple[list[RevisionOut], list[R
     reports: list[ReportOut] = []
     for number, item in enumerate(items[1:-1], start=2):
         if set(item) == {"revision"}:
-            revisions.append(cast(RevisionOut, _model(RevisionOut, number, item["revision"])))
+            revisions.append(_revision(number, item["revision"]))
         elif set(item) == {"progress"}:
             reports.append(cast(ReportOut, _model(ReportOut, number, item["progress"])))
         else:
@@ -110,6 +115,16 @@ def _body(items: Sequence[Mapping[str, Any]]) -> tuple[list[RevisionOut], list[R
     if numbers != sorted(set(numbers)):
         raise LedgerFileError(0, "the numbers of the revisions must rise")
     return revisions, reports
+
+
+def _revision(number: int, item: Any) -> RevisionOut:
+    revision = cast(RevisionOut, _model(RevisionOut, number, item))
+    problems: list[str] = []
+    if revision.corpora:
+        revision.corpora = parse_changes(revision.corpora, "$.revision.corpora", problems)
+    if problems:
+        raise LedgerFileError(number, "; ".join(problems))
+    return revision
 
 
 def _parse(number: int, line: str) -> dict[str, Any]:

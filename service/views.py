@@ -6,7 +6,9 @@ They raise `NotInRunError` for what the run does not have, `InvalidRequestError`
 from dataclasses import asdict
 from typing import Any
 
-from mixer import Plan
+import numpy as np
+
+from mixer import Forecast, Plan
 from service.errors import InvalidRequestError, NotInRunError
 from service.runs import State
 from service.schemas import (
@@ -28,19 +30,13 @@ from service.schemas import (
 __all__ = ["batch", "forecast", "ledger", "preview", "reads", "run", "schedule", "spread", "step_weights", "weights"]
 
 MAX_WORK = 4 * 10**6  # slots permuted for one answer
+NOTHING = Forecast(samples=0, tokens=0, epochs=0.0, first_repeat_step=None, earliest_start=None, largest_weight=None)
 
 
 def run(state: State) -> RunOut:
     """A run without the sizes of its shards, of which there may be a million."""
     definition, row = state.definition, state.row
-    corpora = {
-        name: CorpusOut(
-            num_shards=len(corpus["shard_sizes"]),
-            num_samples=sum(corpus["shard_sizes"]),
-            **{key: corpus[key] for key in ("max_epochs", "then", "fingerprint")},
-        )
-        for name, corpus in definition["corpora"].items()
-    }
+    corpora = {name: _corpus(state, name) for name in state.plan.names}
     head = ("id", "name", "created", "order_version", "revision", "frontier", "step")
     kept = ("data_seed", "global_batch_size", "seq_len", "num_steps", "shuffle_window")
     return RunOut(
@@ -56,7 +52,7 @@ def schedule(state: State) -> ScheduleOut:
     return ScheduleOut(
         run=state.row.id,
         revision=state.row.revision,
-        phases=state.ledger.schedule.to_dict()["phases"],
+        **_schedule(state.plan),
         **{name: state.definition[name] for name in kept},
     )
 
@@ -119,13 +115,14 @@ def forecast(state: State, step: int | None) -> ForecastOut:
 def preview(state: State, plan: Plan, edit: RevisionIn, *, parent: int) -> PreviewOut:
     """The forecast of the whole run as it stands, and with the edit that makes `plan` of it."""
     step = state.row.num_steps
+    after = _forecast(plan, step)
     return PreviewOut(
         parent=parent,
         effective_step=edit.effective_step,
         step=step,
-        phases=plan.schedule.to_dict()["phases"],
-        before=_forecast(state.plan, step),
-        after=_forecast(plan, step),
+        **_schedule(plan),
+        before={**dict.fromkeys(after, asdict(NOTHING)), **_forecast(state.plan, step)},
+        after=after,
     )
 
 
@@ -158,17 +155,34 @@ def reads(state: State, corpus: str, sample_id: int, *, start: int | None, end: 
         raise NotInRunError(f"{corpus} has samples 0 to {num_samples - 1}, not {sample_id}")
     # Finding the slot of a read costs one permutation of a step's slots, so large steps give shorter answers.
     limit = min(limit, max(1, MAX_WORK // state.definition["global_batch_size"]))
-    end = _last_step(state, corpus, start, asked, num_draws=limit * num_samples)
-    found = state.plan.steps_of(corpus, sample_id, start, end)
+    end = _last_step(state.plan, corpus, start, asked, num_epochs=limit)
+    found, origins = state.plan.steps_of(corpus, sample_id, start, end), state.plan.origins
     return ReadsOut(
         revision=state.row.revision,
         corpus=corpus,
         sample_id=sample_id,
         start=start,
         end=end,
+        also_named=[name for name, origin in origins.items() if origin == origins[corpus] and name != corpus],
         reads=[ReadOut(step=int(step), slot=int(slot)) for step, slot in found],
         next=end if end < asked else None,
     )
+
+
+def _corpus(state: State, name: str) -> CorpusOut:
+    corpus, origin = state.plan.corpora[name], state.plan.origins[name]
+    return CorpusOut(
+        origin=origin,
+        num_shards=len(corpus.shard_sizes),
+        num_samples=int(np.sum(corpus.shard_sizes)),
+        max_epochs=corpus.max_epochs,
+        then=corpus.then,
+        fingerprint=state.definition["corpora"].get(origin, {}).get("fingerprint"),
+    )
+
+
+def _schedule(plan: Plan) -> dict[str, Any]:
+    return {"changes": [], **plan.schedule.to_dict()}
 
 
 def _forecast(plan: Plan, step: int) -> dict[str, dict[str, Any]]:
@@ -190,19 +204,21 @@ def _range(state: State, start: int | None, end: int | None) -> tuple[int, int]:
 
 
 def _num_samples(state: State, corpus: str) -> int:
-    corpora = state.definition["corpora"]
-    if corpus not in corpora:
-        raise NotInRunError(f"the run has no corpus {corpus!r}; it has {', '.join(sorted(corpora))}")
-    return sum(corpora[corpus]["shard_sizes"])
+    if corpus not in state.plan.corpora:
+        raise NotInRunError(f"the run has no corpus {corpus!r}; it has {', '.join(state.plan.names)}")
+    return int(np.sum(state.plan.corpora[corpus].shard_sizes))
 
 
-def _last_step(state: State, corpus: str, start: int, end: int, *, num_draws: int) -> int:
-    """The highest step in (start, end] before which corpus has at most `num_draws` draws since `start`."""
-    most = state.plan.drawn_before(start)[corpus] + num_draws
-    if state.plan.drawn_before(end)[corpus] <= most:
+def _last_step(plan: Plan, corpus: str, start: int, end: int, *, num_epochs: int) -> int:
+    """The highest step in (start, end] before which `corpus` is gone through `num_epochs` times at most from `start`.
+
+    An epoch reads a sample once at most, however few of the samples are read.
+    """
+    most = plan.forecast(start)[corpus].epochs + num_epochs
+    if plan.forecast(end)[corpus].epochs <= most:
         return end
     low, high = start + 1, end
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (middle, high) if state.plan.drawn_before(middle)[corpus] <= most else (low, middle)
+        low, high = (middle, high) if plan.forecast(middle)[corpus].epochs <= most else (low, middle)
     return low

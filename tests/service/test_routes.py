@@ -49,6 +49,7 @@ def test_create_and_get(api: httpx.Client) -> None:
     made = answer.json()
     assert (made["revision"], made["frontier"], made["step"]) == (0, 0, None)
     assert made["corpora"]["code"] == {
+        "origin": "code",
         "num_shards": 10,
         "num_samples": 4000,
         "max_epochs": None,
