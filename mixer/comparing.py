@@ -1,8 +1,9 @@
 """Two plans beside each other: where their weights differ, and what the one reads that the other does not.
 
-By arithmetic. Two plans of one data seed, shuffle window and corpus read that corpus in the same order, so what both
-have read of it below a step is the shorter of two beginnings of that order: counts of draws say all. An edit is
-judged the same way, by the plan before and the plan with it.
+By arithmetic where it can be. Two plans of one data seed, shuffle window and corpus read that corpus in the same order,
+so what both have read of it below a step is the shorter of two beginnings of that order: counts of draws say all; where
+one skips a part (a fork that reads the unseen alone), places in that order do. Only where one has lost or gained
+samples are the readings compared one by one. An edit is judged the same way, by the plan before and the plan with it.
 """
 
 from collections.abc import Iterator, Mapping
@@ -12,10 +13,13 @@ from typing import Any
 
 import numpy as np
 
+from mixer.epochs import sample_ids
 from mixer.errors import MixerError
 from mixer.plan import Forecast, Plan
+from mixer.ranges import Ranges
 
 Weights = Mapping[str, float]
+MAX_READINGS = 50_000_000
 
 _NOTHING = Forecast(
     samples=0, tokens=0, epochs=0.0, first_repeat_step=None, earliest_start=None, largest_weight=None
@@ -36,8 +40,9 @@ class Stretch:
 class Reads:
     """What two plans read of one corpus in all steps below `Comparison.step`, in samples.
 
-    `common` is how many draws are the same in both, from the first on; None where the two read the corpus in different
-    orders. The first repeats are of the whole runs.
+    `common` is how many readings, of a sample in an epoch, are in both; None where they cannot be told (another seed or
+    corpus under the name, or more than `MAX_READINGS` to be compared one by one). The first repeats are of the whole
+    runs.
     """
 
     a: int
@@ -100,7 +105,7 @@ def compare(a: Plan, b: Plan, *, step: int | None = None, same_seed: bool = True
     first = stretches[0].start if stretches else None
     until = min(num_steps) if first is None else first
     alike = same_seed and a.schedule.global_batch_size == b.schedule.global_batch_size
-    alike = alike and all(_same_corpus(a, b, name) for name, drawn in a.drawn_before(until).items() if drawn)
+    alike = alike and all(_same_order(a, b, name, until) for name, drawn in a.drawn_before(until).items() if drawn)
     return Comparison(
         step=step,
         num_steps=num_steps,
@@ -157,12 +162,10 @@ def _reads(a: Plan, b: Plan, step: int, same_seed: bool) -> dict[str, Reads]:
     reads = {}
     for name in sorted({*a.names, *b.names}):
         of_a, of_b = (forecast.get(name, _NOTHING) for forecast in forecasts)
-        fewer = min(of_a.samples, of_b.samples)
-        known = fewer == 0 or (same_seed and _same_corpus(a, b, name))
         reads[name] = Reads(
             a=of_a.samples,
             b=of_b.samples,
-            common=fewer if known else None,
+            common=_common(a, b, name, (of_a.samples, of_b.samples), same_seed),
             a_epochs=of_a.epochs,
             b_epochs=of_b.epochs,
             a_first_repeat=of_a.first_repeat_step,
@@ -171,8 +174,47 @@ def _reads(a: Plan, b: Plan, step: int, same_seed: bool) -> dict[str, Reads]:
     return reads
 
 
-def _same_corpus(a: Plan, b: Plan, name: str) -> bool:
-    """Whether both read the corpus in one order, given one seed."""
-    if name not in a.corpora or name not in b.corpora:
-        return True
-    return np.array_equal(a.corpora[name].shard_sizes, b.corpora[name].shard_sizes)
+def _common(a: Plan, b: Plan, name: str, samples: tuple[int, int], same_seed: bool) -> int | None:
+    """How many readings of a corpus the first `samples` of each plan have in common."""
+    if not min(samples):
+        return 0
+    if not same_seed:
+        return None
+    of_a, of_b = a.order_of(name), b.order_of(name)
+    if of_a.same_but_for_skips(of_b):
+        return _overlap(of_a.places(0, samples[0]), of_b.places(0, samples[1]))
+    if not of_a.begins_like(of_b) or sum(samples) > MAX_READINGS:
+        return None
+    num_samples = max(of_a.num_samples, of_b.num_samples)
+    readings = []
+    for order, count in zip((of_a, of_b), samples, strict=True):
+        runs = order.runs(0, count)
+        epochs = np.repeat([run.epoch for run in runs], [run.length for run in runs])
+        readings.append(epochs * num_samples + sample_ids(runs))
+    return len(np.intersect1d(readings[0], readings[1], assume_unique=True))
+
+
+def _overlap(a: list[tuple[int, int]], b: list[tuple[int, int]]) -> int:
+    """How many whole numbers lie in a range of both lists, each of disjoint ranges."""
+    one = Ranges(a)
+    return sum(int(one.count_below(np.array([start, end])) @ [-1, 1]) for start, end in b)
+
+
+def _same_order(a: Plan, b: Plan, name: str, step: int) -> bool:
+    """Whether two plans of one seed and window read a corpus in one order below `step`."""
+    return _order_of(a, name, step) == _order_of(b, name, step)
+
+
+def _order_of(plan: Plan, name: str, step: int) -> Any:
+    """All that decides the order of a corpus below `step`: its shards, the changes made to it, and where in it."""
+    names, made, num_later = {name}, [], 0
+    for change in reversed(plan.schedule.changes):
+        if change.name in names or change.arguments.get("from") in names:
+            names.add(change.arguments.get("from", change.name))
+            if change.step < step:
+                source = change.arguments.get("from", change.name)
+                made.append((change.name, change.verb, change.arguments, plan.drawn_before(change.step)[source]))
+            else:
+                num_later += len(change.arguments["shard_sizes"]) if change.verb == "grow" else 0
+    sizes = plan.corpora[name].shard_sizes if name in plan.corpora else ()
+    return np.asarray(sizes, np.int64)[: len(sizes) - num_later].tolist(), made

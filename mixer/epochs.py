@@ -11,7 +11,7 @@ where the one before it was left. docs/DETERMINISM.md has the order exactly.
 """
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -42,7 +42,7 @@ class Run(NamedTuple):
     sample_ends: _I64  # the sample_id after the last of each of these
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class _Keys:
     """The keys of one corpus, and the window in segments. `words` and `window_key` name streams by epoch and growth."""
 
@@ -294,26 +294,43 @@ class CorpusOrder:
     def runs(self, start: int, end: int) -> list[Run]:
         """Ordinals [start, end) as runs."""
         runs: list[Run] = []
-        while start < end:
-            index = self._pool_at(start)
-            epoch, order, first = self._pools[index].locate(start)
-            stop = min(start + len(order) - first, end, *(pool.first for pool in self._pools[index + 1 : index + 2]))
-            runs += order.runs(epoch, first, first + stop - start)
-            start = stop
+        for epoch, order, first, length in self._pieces(start, end):
+            runs += order.runs(epoch, first, first + length)
         return runs
 
     def ordinals_of(self, sample_id: int, start: int, end: int) -> list[int]:
         """The ordinals in [start, end) at which `sample_id` is read, ascending."""
         found: list[int] = []
-        while start < end:
-            index = self._pool_at(start)
-            _, order, first = self._pools[index].locate(start)
-            stop = min(start + len(order) - first, end, *(pool.first for pool in self._pools[index + 1 : index + 2]))
-            place = order.index_of(sample_id)
-            if place is not None and first <= place < first + stop - start:
-                found.append(start + place - first)
-            start = stop
+        for _, order, first, length in self._pieces(start, end):
+            index = order.index_of(sample_id)
+            if index is not None and first <= index < first + length:
+                found.append(start + index - first)
+            start += length
         return found
+
+    def places(self, start: int, end: int) -> list[tuple[int, int]]:
+        """Where ordinals [start, end) stand in the order without skips, as [start, end) counted through all epochs.
+
+        Equal places are equal readings in two orders of which `same_but_for_skips` holds.
+        """
+        return [
+            (place, place + length)
+            for epoch, order, first, length in self._pieces(start, end)
+            for place in [(epoch + 1) * self.num_readable - len(order) + first]
+        ]
+
+    def same_but_for_skips(self, other: "CorpusOrder") -> bool:
+        """Whether both read the same samples in the same order, what either skips aside."""
+        first = self._pools[0]
+        return self.begins_like(other) and all(
+            pool.layout.growth == 0 and pool.out.to_list() == first.out.to_list()
+            for pool in (*self._pools, *other._pools)
+        )
+
+    def begins_like(self, other: "CorpusOrder") -> bool:
+        """Whether both are one corpus with one order, before any change of it."""
+        ours, theirs = self._pools[0], other._pools[0]
+        return ours.keys == theirs.keys and bool(np.array_equal(ours.layout.shard_ends, theirs.layout.shard_ends))
 
     def start_of(self, epoch: int) -> int:
         """The first ordinal that is read in `epoch` or a later one."""
@@ -322,6 +339,11 @@ class CorpusOrder:
             if pool.epoch >= epoch or following is None or start < following.first:
                 return start
         raise AssertionError("the last pool has no end")
+
+    def start_of_next(self, ordinal: int) -> int:
+        """The first ordinal of the epoch after the one in which this ordinal is read."""
+        pool = self._pools[self._pool_at(ordinal)]
+        return self.start_of(pool.locate(ordinal)[0] + 1)
 
     def epochs(self, ordinal: int) -> float:
         """How often the corpus has been gone through before this ordinal."""
@@ -379,6 +401,15 @@ class CorpusOrder:
         """The samples of these shards."""
         ends = np.concatenate([[0], self._pools[-1].layout.shard_ends])
         return Ranges([(int(ends[start]), int(ends[end])) for start, end in shards.to_list()])
+
+    def _pieces(self, start: int, end: int) -> Iterator[tuple[int, "_Pass", int, int]]:
+        """Ordinals [start, end) cut at epochs and pools: (epoch, its order, how many of it come before, length)."""
+        while start < end:
+            index = self._pool_at(start)
+            epoch, order, first = self._pools[index].locate(start)
+            stop = min(start + len(order) - first, end, *(pool.first for pool in self._pools[index + 1 : index + 2]))
+            yield epoch, order, first, stop - start
+            start = stop
 
     def _go_on(self, ordinal: int, position: int, out: Ranges) -> None:
         """From `ordinal` on, read what would have been read from `position` on, without `out`."""

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from mixer.building import BEGINNING, Builder, Past, Segment
 from mixer.corpora import Corpus, Domain
-from mixer.epochs import sample_ids
+from mixer.epochs import CorpusOrder, sample_ids
 from mixer.errors import CorpusError, MixerError, StepError
 from mixer.keys import derive_key, random_words
 from mixer.schedule import Schedule
@@ -164,6 +164,10 @@ class Plan:
         if not 0 <= ordinal < self._drawn(self.schedule.num_steps)[index]:
             return None
         return self._draw_of(index, ordinal) // self._batch_size
+
+    def order_of(self, corpus: str) -> CorpusOrder:
+        """The order in which the samples of a corpus are read, by ordinal."""
+        return self._orders[self._index(corpus)]
 
     def past(self, step: int) -> Past:
         """What the steps before leave to those from `past.step` on, the start of the stretch that holds `step`."""
