@@ -152,7 +152,7 @@ class DocumentIndex:
     def document(self, number: int) -> Document:
         """The document of that number. Raises CorpusError if there is none."""
         if not 0 <= number < self.num_documents:
-            raise self._error(f"has documents 0 to {self.num_documents - 1}, not {number}")
+            raise self._error(f"has {self.num_documents} documents, counted from 0; there is no {number}")
         block = self._block(int(np.searchsorted(self._first_document, number, side="right")) - 1)
         return self._document(block, number - block.first)
 
@@ -326,7 +326,8 @@ class DocumentIndex:
 
     def _check_samples(self, start: int, end: int) -> None:
         if not 0 <= start <= end <= self.num_samples:
-            raise self._error(f"has samples 0 to {self.num_samples - 1}, not {start} to {end - 1}")
+            wrong = end - 1 if 0 <= start < self.num_samples else start
+            raise self._error(f"knows {self.num_samples} samples, counted from 0; there is no {wrong}")
 
     def _error(self, message: str) -> CorpusError:
         return CorpusError(f"{self._path} {message}", path=str(self._path))

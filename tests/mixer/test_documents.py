@@ -1,7 +1,7 @@
 """The document index against lists: every sample's documents and every document's samples, in order."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
 
@@ -182,10 +182,12 @@ def test_sources_are_named_in_three_ways(index: DocumentIndex, tmp_path: Path) -
 
 def test_what_is_not_there(index: DocumentIndex) -> None:
     for sample_id in (-1, 5):
-        with pytest.raises(CorpusError, match=f"has samples 0 to 4, not {sample_id}"):
+        with pytest.raises(CorpusError, match=f"knows 5 samples, counted from 0; there is no {sample_id}"):
             index.in_sample(sample_id)
+    with pytest.raises(CorpusError, match="there is no 7"):
+        index.ends_in(2, 8)
     for number in (-1, 3):
-        with pytest.raises(CorpusError, match=f"has documents 0 to 2, not {number}"):
+        with pytest.raises(CorpusError, match=f"has 3 documents, counted from 0; there is no {number}"):
             index.document(number)
 
 
@@ -247,3 +249,10 @@ def test_opening_and_asking_read_little(tmp_path: Path) -> None:
     assert blocks() == 1
     index.samples_of_span(0, 1, int(records[-1]))
     assert blocks() <= 4
+
+
+def test_answers_are_plain_values(index: DocumentIndex) -> None:
+    (passage,) = index.in_sample(0)
+    document = {"number": 0, "source": "in/0.jsonl", "record": 1, "spans": [[0, 4]], "num_dropped": 0}
+    assert json.loads(json.dumps(asdict(passage))) == {"document": document, "start": 0, "end": 4, "offset": 0}
+    assert json.dumps(index.samples_of_span(0, 1, 4)) == "[[0, 2], [4, 5]]"
