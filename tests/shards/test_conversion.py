@@ -22,6 +22,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mixer.documents import open_documents
+from mixer.reader import RowReader, open_corpus
 from shards.conversion import Conversion, convert
 from shards.errors import CallError, MismatchError, RecordError, SourceError
 from shards.manifest import read_manifest, read_unigram
@@ -157,6 +158,32 @@ def test_records_are_counted_as_messages_count_them(make_conversion: Make, tmp_p
     assert index.sources == (f"{folder}/a.jsonl", f"{folder}/b.parquet")
     found = [(document.source, document.record) for document in map(index.document, range(4))]
     assert found == [(index.sources[0], 2), (index.sources[0], 5), (index.sources[1], 2), (index.sources[1], 4)]
+
+
+def test_a_document_is_read_back_from_its_samples(
+    corpus_dir: Path, make_conversion: Make, tmp_path: Path, reference: tokenizers.Tokenizer
+) -> None:
+    """As a user would: find the record, read its samples, take what is the document's of each."""
+    convert(make_conversion(corpus_dir), workers=1)
+    train = tmp_path / "out" / "c4" / "train"
+    index, reader = open_documents(train), RowReader([open_corpus(train)])
+    num_cut = num_found = 0
+    for source, texts in enumerate(texts_of(corpus_dir)):
+        for record, text in enumerate(texts, 1):
+            if (document := index.find(f"{source}.jsonl", record)) is None:
+                continue
+            tokens: list[int] = []
+            samples = [sample_id for start, end in index.samples_of(document) for sample_id in range(start, end)]
+            for sample_id, row in zip(samples, reader.read(samples), strict=True):
+                (passage,) = (one for one in index.in_sample(sample_id) if one.document == document)
+                assert passage.offset == len(tokens)
+                tokens += row[passage.start : passage.end].tolist()
+            whole = [*reference.encode(text.strip()).ids, 0]
+            assert tokens == whole[: len(whole) - document.num_dropped]
+            num_cut += len(document.spans) > 1
+            num_found += 1
+    assert num_found == index.num_documents > 100
+    assert num_cut > 0
 
 
 def test_held_out_documents_are_in_no_training_row(make_conversion: Make, tmp_path: Path) -> None:
