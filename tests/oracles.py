@@ -22,18 +22,13 @@ class Refused(Exception):
 
 
 def slow_plan(
-    schedule: Schedule,
-    corpora: Mapping[str, Sequence[int] | Corpus],
-    data_seed: int,
-    shuffle_window: int,
-    changes: Iterable[Change] = (),
+    schedule: Schedule, corpora: Mapping[str, Sequence[int] | Corpus], data_seed: int, shuffle_window: int
 ) -> Iterator[list[tuple[str, int, int, int]]]:
-    """For each step the (corpus, ordinal, epoch, sample_id) of every slot. `changes` in the order in which they act."""
-    changes = tuple(changes)
-    run = SlowRun(corpora, {change.name for change in changes}, data_seed, shuffle_window)
+    """For each step the (corpus, ordinal, epoch, sample_id) of every slot."""
+    run = SlowRun(corpora, {change.name for change in schedule.changes}, data_seed, shuffle_window)
     slots_key = derive_key(data_seed, "slots")
     for step in range(schedule.num_steps):
-        for change in changes:
+        for change in schedule.changes:
             if change.step == step:
                 run.act(change)
         drawn = run.read(schedule.weights_ppb(step), schedule.global_batch_size)
@@ -92,13 +87,17 @@ class SlowRun:
             if not weight:
                 continue
             name, tried = self.meant(name), set()
+            self.check_readable(name)
             while name in self.spent:
                 require(name not in tried, "nobody is left to take over")
                 tried.add(name)
                 name = self.meant(self.caps[name].then)
-            require(name in self.present and self.orders[name].readable(), "weight for what cannot be read")
+                self.check_readable(name)
             weights[name] = weights.get(name, 0) + weight
         return weights
+
+    def check_readable(self, name: str) -> None:
+        require(name in self.present and self.orders[name].readable(), "weight for what cannot be read")
 
     def meant(self, name: str) -> str:
         while name in self.new_names:
@@ -106,16 +105,15 @@ class SlowRun:
         return name
 
     def act(self, change: Change) -> None:
-        """Do it, if it fits. A corpus that is changed may have more to read before its cap."""
         name, given = change.name, change.arguments
-        self.spent.discard(name)
         if change.verb == "add":
-            require(name not in self.present and name not in self.new_names, "used name")
-            if name in self.orders:  # it was removed, and goes on where it was
-                require(self.orders[name].sizes == given["shard_sizes"], "other shards")
-                self.present.add(name)
-            else:
+            require(name not in self.new_names, "used name")
+            if name not in self.orders:
                 self.begin(name, Corpus(**given))
+            require(self.orders[name].sizes == given["shard_sizes"], "other shards")
+            if name not in self.present:  # it was removed, and goes on where it was
+                self.present.add(name)
+                self.caps[name] = Corpus(**given)
             return
         source = given.get("from", name)
         require(source in self.present, "not there")
@@ -126,6 +124,7 @@ class SlowRun:
         elif change.verb == "grow":
             require(given["first_shard"] == len(order.sizes), "other shards")
             order.grow(given["shard_sizes"])
+            self.spent.discard(name)  # there is more to read before its cap
         elif change.verb == "quarantine":
             samples = spell_out(given.get("samples", ()))
             require(max(samples, default=0) < max(sum(order.sizes), 1), "no such sample")
