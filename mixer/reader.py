@@ -29,7 +29,7 @@ _ENCODING = re.compile(r"ndarray:(uint16|uint32|int32|int64):(\d+)")
 class LocalCorpus:
     """One corpus on local disk. `shard_sizes` [num_shards] in samples; `fingerprint` names its content.
 
-    `tokenizer` (a hash) and `vocab_size` are what the manifest says, None without one.
+    `tokenizer` (a hash), `vocab_size` and `shard_hashes` are what the manifest says, None without one.
     """
 
     path: Path
@@ -41,6 +41,15 @@ class LocalCorpus:
     fingerprint: str
     tokenizer: str | None = None
     vocab_size: int | None = None
+    shard_hashes: tuple[str, ...] | None = None
+
+    def fingerprint_of(self, num_shards: int) -> str | None:
+        """The fingerprint that the first `num_shards` shards had, before the corpus grew, if the manifest tells."""
+        if self.shard_hashes is None or num_shards > len(self.shard_hashes):
+            return None
+        shards = zip(self.shard_sizes.tolist(), self.shard_hashes[:num_shards], strict=False)
+        lines = [f"{self.dtype.name} {self.seq_len}", *(f"{samples} {digest}" for samples, digest in shards)]
+        return sha256("\n".join(lines).encode()).hexdigest()
 
     @property
     def num_samples(self) -> int:
@@ -110,6 +119,7 @@ def open_corpus(path: str | Path) -> LocalCorpus:
         fingerprint=manifest.get("fingerprint") or sha256((path / "index.json").read_bytes()).hexdigest(),
         tokenizer=parameters.get("tokenizer_sha256"),
         vocab_size=parameters.get("vocab_size"),
+        shard_hashes=tuple(str(shard["sha256"]) for shard in manifest["shards"]) if "shards" in manifest else None,
     )
 
 

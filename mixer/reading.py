@@ -5,7 +5,7 @@ checkpoint keeps of it is small and enough: `state` and `restore`. No torch, no 
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import sha256
 from typing import Any, NoReturn
 
@@ -30,6 +30,7 @@ class Reading:
         ledger: the schedule and its revisions.
         corpora: name → what the plan needs to know of it.
         fingerprints: name → content of the corpus, compared on `restore`.
+        fingerprint_of: (name, n) → content of its first n shards, if that is known: of a corpus that has grown since.
         bases: name → address of the corpus's first sample (see `mixer.reader.RowReader`).
         frontier: first step that may still change; None for a run without a live schedule.
     """
@@ -44,8 +45,9 @@ class Reading:
         data_seed: int,
         shuffle_window: int,
         frontier: int | None = None,
+        fingerprint_of: Callable[[str, int], str | None] = lambda name, num_shards: None,
     ) -> None:
-        self.corpora, self.fingerprints = dict(corpora), dict(fingerprints)
+        self.corpora, self.fingerprints, self._fingerprint_of = dict(corpora), dict(fingerprints), fingerprint_of
         self.data_seed, self.shuffle_window = data_seed, shuffle_window
         self.next_step = 0
         self.overrides: list[str] = []
@@ -157,7 +159,7 @@ class Reading:
         for name, fingerprint in state["corpora"].items():
             if name not in self.fingerprints:
                 yield f"corpus '{name}' is missing"
-            elif self.fingerprints[name][:SHOWN] != fingerprint:
+            elif fingerprint not in self._contents(name, ledger):
                 yield f"corpus '{name}' had the content {fingerprint}…, has {self.fingerprints[name][:SHOWN]}…"
         if ledger is None:
             step = min(state["step"], base.num_steps)
@@ -166,6 +168,13 @@ class Reading:
                 f"the steps below {step}, already trained on, had another schedule: {was}, "
                 f"as it stands now they would have read {self._read_before(step)}"
             )
+
+    def _contents(self, name: str, ledger: Ledger | None) -> set[str]:
+        """What the content of a corpus is, and was before each of the times that the ledger lets it grow."""
+        changes = (*(change for change, _ in ledger.past.changes), *ledger.schedule.changes) if ledger else ()
+        firsts = [c.arguments["first_shard"] for c in changes if c.name == name and c.verb == "grow"]
+        known = [self.fingerprints[name], *(self._fingerprint_of(name, first) for first in firsts)]
+        return {fingerprint[:SHOWN] for fingerprint in known if fingerprint}
 
     def _read_before(self, step: int) -> dict[str, int]:
         return {name: count for name, count in self.plan.drawn_before(step).items() if count}

@@ -61,6 +61,7 @@ class Sources:
             Ledger(base=self.config.base_schedule()),
             self.corpora,
             fingerprints={name: self.train[name].fingerprint for name in self.names},
+            fingerprint_of=lambda name, num_shards: self.train[name].fingerprint_of(num_shards),
             bases=dict(zip(self.names, rows.bases.tolist(), strict=True)),
             data_seed=self.config.data_seed,
             shuffle_window=self.config.shuffle_window,

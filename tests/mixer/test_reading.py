@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mixer import CorpusError, FrontierError, Ledger, MixerError, Schedule, StateError, StepError
+from mixer import CorpusError, FrontierError, Ledger, MixerError, Schedule, ScheduleError, StateError, StepError
 from mixer.reading import Reading
 
 PHASES = [{"start": 0, "mixture": {"c4": 1}}, {"start": 40, "mixture": {"c4": 0.5, "math": 0.5}}]
@@ -192,6 +192,30 @@ def test_a_corpus_that_this_run_cannot_read_stops_it_at_the_step_that_needs_it()
     assert run.addresses(59).tolist() == reading().addresses(59).tolist()
     with pytest.raises(CorpusError, match="reads the corpus 'new', which was added"):
         run.addresses(60)
+
+
+def test_a_corpus_may_have_grown_on_disk_if_a_revision_says_so_and_its_beginning_is_the_same() -> None:
+    run = reading(frontier=50)
+    grow = {"corpora": {"math": {"grow": {"first_shard": 1, "shard_sizes": [20]}}}}
+    who = {"author": "a", "reason": "r", "time": "t"}
+    grown = run.ledger.propose(grow, parent=0, effective_step=60, frontier=50, **who)
+    run.follow(grown.revisions, 100)
+    state = run.state(50)
+
+    def restart(before: str, sizes: list[int]) -> Reading:
+        return Reading(
+            ledger(), {"c4": [50, 50], "math": sizes}, bases={"c4": 0, "math": 100}, frontier=0, data_seed=7,
+            shuffle_window=2, fingerprints={"c4": "aaaa", "math": "grown"},
+            fingerprint_of=lambda name, num_shards: before if (name, num_shards) == ("math", 1) else None,
+        )  # fmt: skip
+
+    again = restart("bbbb", [9, 20])
+    again.restore(state)
+    assert everything(again, 50, 100) == everything(run, 50, 100)
+    with pytest.raises(StateError, match="'math' had the content bbbb…, has grown…"):
+        restart("cccc", [9, 20]).restore(state)
+    with pytest.raises(ScheduleError, match="the shards from 1 on have \\[21\\]… samples on disk, \\[20\\]… here"):
+        restart("bbbb", [9, 21]).restore(state)
 
 
 def test_what_was_split_off_or_renamed_is_read_where_it_lies() -> None:

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import tokenizers
 
+from mixer.reader import open_corpus
 from shards.conversion import Conversion, convert
 from shards.errors import CallError, CorpusError, TokenizerError
 from shards.inspection import inspect, read_sample, split_folders
-from shards.manifest import read_manifest
+from shards.manifest import fingerprint, read_manifest
 from tests.shards.conftest import all_rows, forget_index, write_jsonl
 
 
@@ -73,3 +74,11 @@ def test_split_folders(split: Path) -> None:
     assert split_folders(split.parent) == [split, split.with_name("holdout")]
     with pytest.raises(CorpusError, match="is no directory"):
         split_folders(split / "absent")
+
+
+def test_the_fingerprint_of_a_beginning_is_what_the_manifest_says_of_the_whole(split: Path) -> None:
+    """So that a run can tell a corpus that has grown from another one (mixer.reader, which may not import shards)."""
+    corpus, manifest = open_corpus(split), read_manifest(split)
+    assert corpus.fingerprint_of(len(manifest.shards)) == corpus.fingerprint == manifest.fingerprint
+    assert corpus.fingerprint_of(1) == fingerprint(manifest.row_format, manifest.shards[:1]) != corpus.fingerprint
+    assert corpus.fingerprint_of(len(manifest.shards) + 1) is None
