@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mixer import compiled
 from mixer.building import BEGINNING, Builder, Past, Segment
 from mixer.corpora import Corpus, Domain
 from mixer.epochs import CorpusOrder, sample_ids
@@ -96,6 +97,9 @@ class Plan:
         self.origins: Mapping[str, str] = domain.origins
         self._orders = [domain.order(index) for index in range(len(self.names))]
         self._slots_key = derive_key(data_seed, "slots")
+        self._filler = compiled.BatchFiller(
+            [order.runs for order in self._orders], slots_key=self._slots_key, global_batch_size=self._batch_size
+        )
 
     def weights(self, step: int) -> dict[str, float]:
         """The mixture of `step` in force, repetition caps applied; sums to 1."""
@@ -117,25 +121,13 @@ class Plan:
     def batch(self, step: int) -> Batch:
         """What stands in each slot of `step`."""
         segment = self._segment(step)
-        picked = segment.stretch.pick((step - segment.start) * self._batch_size, self._batch_size)
-        firsts = [segment.drawn[corpus] + rank for corpus, rank, _ in picked]
-        lengths = [len(places) for _, _, places in picked]
-        runs = [
-            run
-            for (corpus, _, _), first, length in zip(picked, firsts, lengths, strict=True)
-            for run in self._orders[corpus].runs(first, first + length)
-        ]
-        # so far by corpus; `where` leads from the slot to the draw that stands in it, and from there into these arrays
-        where = np.empty(self._batch_size, np.int64)
-        where[np.concatenate([places for _, _, places in picked])] = np.arange(self._batch_size)
-        where = where[self._draw_in_slot(step)]
-        return Batch(
-            step=step,
-            corpus=np.repeat([corpus for corpus, _, _ in picked], lengths)[where],
-            ordinal=np.concatenate([np.arange(f, f + n) for f, n in zip(firsts, lengths, strict=True)])[where],
-            epoch=np.repeat([run.epoch for run in runs], [run.length for run in runs])[where],
-            sample_id=sample_ids(runs)[where],
-        )
+        fill_batch = compiled.fill_batch(self._batch_size)
+        if fill_batch is None:
+            columns = self._columns(step, segment)
+        else:
+            columns = self._filler.fill(fill_batch, self._place(step, segment), lambda: self._columns(step, segment))
+        corpus, ordinal, epoch, sample_id = columns
+        return Batch(step=step, corpus=corpus, ordinal=ordinal, epoch=epoch, sample_id=sample_id)
 
     def steps_of(self, corpus: str, sample_id: int, start: int = 0, end: int | None = None) -> list[tuple[int, int]]:
         """Every (step, slot) in steps [start, end) that reads this sample, in order."""
@@ -199,6 +191,33 @@ class Plan:
             earliest_start=earliest,
             largest_weight=largest,
         )
+
+    def _columns(self, step: int, segment: Segment) -> compiled.Columns:
+        """What stands in each slot, with NumPy: the reference for `mixer.kernels`."""
+        picked = segment.stretch.pick((step - segment.start) * self._batch_size, self._batch_size)
+        firsts = [segment.drawn[corpus] + rank for corpus, rank, _ in picked]
+        lengths = [len(places) for _, _, places in picked]
+        runs = [
+            run
+            for (corpus, _, _), first, length in zip(picked, firsts, lengths, strict=True)
+            for run in self._orders[corpus].runs(first, first + length)
+        ]
+        # so far by corpus; `where` leads from the slot to the draw that stands in it, and from there into these arrays
+        where = np.empty(self._batch_size, np.int64)
+        where[np.concatenate([places for _, _, places in picked])] = np.arange(self._batch_size)
+        where = where[self._draw_in_slot(step)]
+        return (
+            np.repeat([corpus for corpus, _, _ in picked], lengths)[where],
+            np.concatenate([np.arange(f, f + n) for f, n in zip(firsts, lengths, strict=True)])[where],
+            np.repeat([run.epoch for run in runs], [run.length for run in runs])[where],
+            sample_ids(runs)[where],
+        )
+
+    def _place(self, step: int, segment: Segment) -> compiled.Place:
+        following = bisect_right(self._starts, step)
+        end = self._starts[following] if following < len(self._starts) else self.schedule.num_steps
+        first, last = ((border - segment.start) * self._batch_size for border in (step, end))
+        return compiled.Place(step, segment.stretch, segment.drawn, first, last)
 
     def _drawn(self, step: int) -> list[int]:
         if step == self._first_step:
