@@ -59,14 +59,16 @@ def plan_edit(definition: Mapping[str, Any], ledger: Ledger, edit: RevisionIn) -
 
 
 def propose(
-    ledger: Ledger, edit: RevisionIn, *, parent: int, frontier: int, corpora: Iterable[str], time: str
+    ledger: Ledger, edit: RevisionIn, *, parent: int, frontier: int, corpora: Mapping[str, Corpus], time: str
 ) -> Ledger:
     """The ledger with `edit` as its newest revision.
 
-    What `Ledger.propose` refuses is refused (`StaleParentError`, `FrozenStepError`, `ScheduleError`), and so are
-    names that are none of `corpora` and that the edit does not make.
+    corpora: those of the plan so far. What `Ledger.propose` refuses is refused (`StaleParentError`,
+    `FrozenStepError`, `ScheduleError`), and so are names that are none of `corpora` and that the edit does not make,
+    and growth or corpora that would be there already.
     """
     problems = list(_unknown_in(edit, {*corpora, *_made(edit.corpora or {})}))
+    problems += _there_already(edit, corpora, ledger.schedule.changes)
     try:
         longer = ledger.propose(
             edit.change(),
@@ -139,7 +141,8 @@ def _same_corpus(existing: Mapping[str, Any], wanted: Mapping[str, Any], growth:
     sizes, found = existing["shard_sizes"], wanted["shard_sizes"]
     grown = [*sizes, *(size for change in growth for size in change.arguments["shard_sizes"])]
     kept = ("max_epochs", "then")  # its content, and so its fingerprint, is another
-    return sizes != found == grown[: len(found)] and all(existing[key] == wanted[key] for key in kept)
+    longer = len(sizes) < len(found) and found == grown[: len(found)]
+    return longer and all(existing[key] == wanted[key] for key in kept)
 
 
 def _made(corpora: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
@@ -153,6 +156,28 @@ def _placed(problem: str, places: tuple[str, ...]) -> str:
     if not where.startswith("$.corpora.") or any(f"{where}.".startswith(f"{place}.") for place in places):
         return problem
     return f"with this edit a change that was made before does not fit any more: {message} ({where[2:]}) @ $.corpora"
+
+
+def _there_already(edit: RevisionIn, corpora: Mapping[str, Corpus], changes: Sequence[Change]) -> Iterator[str]:
+    """A problem for each change whose shards the run has had from before on.
+
+    A plan takes them for what a trainer finds on its disk by now, and so would leave them out of the steps before.
+    """
+    for name, change in (edit.corpora or {}).items():
+        if name not in corpora:
+            continue
+        growth, num_shards = change.get("grow"), len(corpora[name].shard_sizes)
+        first = growth.get("first_shard") if isinstance(growth, Mapping) else None
+        if isinstance(first, int) and first < num_shards:
+            where = f"$.corpora.{name}.grow.first_shard"
+            yield f"'{name}' has {num_shards} shards, the first new one is {num_shards}, found {first} @ {where}"
+        if "add" in change and not _removed(name, changes, edit.effective_step):
+            yield f"the run has had a corpus '{name}' from before: choose another name @ $.corpora.{name}.add"
+
+
+def _removed(name: str, changes: Sequence[Change], step: int) -> bool:
+    verbs = [change.verb for change in changes if change.name == name and change.step <= step]
+    return [verb for verb in verbs if verb in ("add", "remove")][-1:] == ["remove"]
 
 
 def _unknown_in(edit: RevisionIn, corpora: Iterable[str]) -> Iterator[str]:

@@ -200,8 +200,8 @@ def _at(row: RunRow, content: Content) -> State:
 
 
 def _revised(state: State, edit: RevisionIn, *, parent: int) -> Content:
-    frontier, names = state.row.frontier, state.plan.names
-    ledger = propose(state.ledger, edit, parent=parent, frontier=frontier, corpora=names, time=_now())
+    frontier, corpora = state.row.frontier, state.plan.corpora
+    ledger = propose(state.ledger, edit, parent=parent, frontier=frontier, corpora=corpora, time=_now())
     plan = plan_edit(state.definition, ledger, edit)
     return Content(definition=state.definition, ledger=ledger, plan=plan)
 
