@@ -151,6 +151,21 @@ def to_samples(positions: _I64, segments: _I64) -> None:
         positions[index] += sample_ends[segment[index]] - ends[segment[index]]
 
 
+@njit(inline="always")
+def _split(places: _I64, spare: _I64, share: int, total: int, carry: int) -> int:
+    """Of a split's draws, bring those that go left to the front, both sides in order; how many these are."""
+    num_left = 0
+    for index in range(places.size):
+        carry += share
+        goes_left = carry >= total
+        carry -= total if goes_left else 0
+        spare[index - num_left] = places[num_left] = places[index]
+        num_left += goes_left
+    for index in range(num_left, places.size):
+        places[index] = spare[index - num_left]
+    return num_left
+
+
 @njit()
 def pick(stretch: _Stretch, start: int, begins: _I64, ends: _I64, corpora: _I64, ordinals: _I64) -> None:
     """`Stretch.pick` of the draws from `start` on: `corpora` and `ordinals` by draw [num_draws].
@@ -179,16 +194,7 @@ def pick(stretch: _Stretch, start: int, begins: _I64, ends: _I64, corpora: _I64,
         first, low, high = firsts[num_corpora + index], lows[num_corpora + index], highs[num_corpora + index]
         scaled = share * (first % total) + phi  # below 2^63: share and total are at most 10^9
         first_left = share * (first // total) + scaled // total
-        carry = scaled % total
-        middle = low
-        for place in range(low, high):
-            carry += share
-            goes_left = carry >= total
-            carry -= total if goes_left else 0
-            spare[place - middle] = places[middle] = places[place]
-            middle += goes_left
-        for place in range(middle, high):
-            places[place] = spare[place - middle]
+        middle = low + _split(places[low:high], spare, share, total, scaled % total)
         left, right = tree[index, 3], tree[index, 4]
         firsts[left], lows[left], highs[left] = first_left, low, middle
         firsts[right], lows[right], highs[right] = first - first_left, middle, high
