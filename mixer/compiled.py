@@ -84,8 +84,8 @@ class Windows(NamedTuple):
 
     `rows_of` [num_corpora + 1] are the rows of each corpus, ascending by ordinal. A row has the first ordinal and the
     one after the last, the epoch, the first one's offset in the window, the window's size, and the columns of
-    `segments` that are its own: where each segment of the window ends, and the sample_id after its last. `keys`
-    [num_rows].
+    `segments` that are its own: where each segment of the window ends, the sample_id that would follow its last, and
+    the stride from one to the next. `keys` [num_rows].
     """
 
     rows_of: _I64
@@ -98,20 +98,21 @@ class Windows(NamedTuple):
         """Of each corpus the first ordinal, and the runs from it on."""
         rows_of, rows, keys = [0], [], []
         ends: list[_I64] = [np.zeros(0, np.int64)]
-        sample_ends = list(ends)
+        sample_ends, strides = list(ends), list(ends)
         first_segment = last_segment = 0
         for ordinal, runs_of_corpus in runs:
             for run in runs_of_corpus:
                 if run.shard_ends is not ends[-1]:  # where samples are left out, many runs share a window
                     ends.append(run.shard_ends)
                     sample_ends.append(run.sample_ends)
+                    strides.append(run.strides)
                     first_segment, last_segment = last_segment, last_segment + len(run.shard_ends)
                 end = ordinal + run.length
                 rows.append((ordinal, end, run.epoch, run.offset, run.window_size, first_segment, last_segment))
                 keys.append(run.window_key)
                 ordinal = end
             rows_of.append(len(rows))
-        segments = np.stack([np.concatenate(ends), np.concatenate(sample_ends)])
+        segments = np.stack([np.concatenate(ends), np.concatenate(sample_ends), np.concatenate(strides)])
         rows_array = np.array(rows, np.int64).reshape(-1, 7)
         return cls(np.array(rows_of, np.int64), rows_array, np.array(keys, np.uint64), segments)
 

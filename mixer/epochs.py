@@ -1,6 +1,6 @@
 """The order of one corpus: ordinal → (epoch, sample_id) and back, a new permutation every epoch.
 
-Shards are cut into *segments* (consecutive rows of one shard), and every segment belongs for ever to one of two
+The samples are divided into *segments* (a shard; or every other sample of a few shards), each for ever in one of two
 *halves*: an epoch reads all of the first half, then all of the second, so between two readings of a sample lies at
 least the smaller half of the corpus. Within a half segments are permuted, cut into windows of `shuffle_window`, and
 samples are permuted within a window: while a window is read only its shards are in use. Everything is keyed by (data
@@ -39,7 +39,8 @@ class Run(NamedTuple):
     offset: int  # of the first place within the window
     length: int
     shard_ends: _I64  # where each segment of the window ends, in samples from the window's start
-    sample_ends: _I64  # the sample_id after the last of each of these
+    sample_ends: _I64  # the sample_id that would follow the last of each of these
+    strides: _I64  # from one sample_id to the next
 
 
 @dataclass(frozen=True)
@@ -68,8 +69,9 @@ class _Keys:
 class _Layout:
     """The segments of a corpus [num_segments], in the order in which they came; `growth` is how often it has grown."""
 
-    firsts: _I64  # sample_id of the first row
-    sizes: _I64
+    firsts: _I64  # the first sample_id
+    sizes: _I64  # in samples
+    strides: _I64  # from one sample_id to the next: 1, or 2 for all odd or all even ones
     halves: _I64
     shard_ends: _I64  # [num_shards], the sample_id after the last of each shard
     growth: int = 0
@@ -77,7 +79,7 @@ class _Layout:
     @classmethod
     def of(cls, shard_sizes: _I64, keys: _Keys) -> "_Layout":
         none = np.zeros(0, np.int64)
-        return cls(none, none, none, none)._with(shard_sizes, keys, half=0)
+        return cls(none, none, none, none, none)._with(shard_sizes, keys, half=0)
 
     def grown(self, shard_sizes: _I64, keys: _Keys, half: int) -> "_Layout":
         """With more shards; `half` is the one that is being read."""
@@ -87,16 +89,22 @@ class _Layout:
     def num_samples(self) -> int:
         return int(self.shard_ends[-1]) if len(self.shard_ends) else 0
 
+    def ends_of(self, segments: _I64) -> _I64:
+        """The sample_id that would follow the last of each of these segments."""
+        ends: _I64 = self.firsts[segments] + self.strides[segments] * self.sizes[segments]
+        return ends
+
     def _with(self, shard_sizes: _I64, keys: _Keys, half: int, growth: int = 0) -> "_Layout":
         ends = self.num_samples + np.cumsum(shard_sizes)
         starts = ends - shard_sizes
-        if half == 0 and len(self.shard_ends) + len(ends) <= keys.window:
-            first_rows = ends // 2 - starts // 2  # balanced over all shards, whatever their sizes
-            firsts = np.concatenate([starts, starts + first_rows])
-            sizes = np.concatenate([first_rows, shard_sizes - first_rows])
-            halves = np.repeat([0, 1], len(ends))
+        if half == 0 and len(self.shard_ends) + len(ends) <= keys.window:  # all are in use at once anyway
+            start, end = self.num_samples, int(ends[-1])
+            firsts = np.array([start | 1, start + start % 2])  # the odd ones, and the even ones
+            sizes = np.array([end // 2 - start // 2, (end + 1) // 2 - (start + 1) // 2])
+            halves, strides = np.array([0, 1]), np.array([2, 2])
         else:
             firsts, sizes, halves = starts, shard_sizes, np.ones(len(ends), np.int64)
+            strides = np.ones(len(ends), np.int64)
             if half == 0:
                 order = np.argsort(random_words(keys.halves, growth, len(ends)), kind="stable")
                 held = np.concatenate([[0], np.cumsum(shard_sizes[order])])
@@ -104,6 +112,7 @@ class _Layout:
         return _Layout(
             firsts=np.concatenate([self.firsts, firsts]),
             sizes=np.concatenate([self.sizes, sizes]),
+            strides=np.concatenate([self.strides, strides]),
             halves=np.concatenate([self.halves, halves]),
             shard_ends=np.concatenate([self.shard_ends, ends]),
             growth=growth,
@@ -128,9 +137,9 @@ class _Pass:
     ) -> None:
         self.layout, self.order, self.borders, self.keys = layout, order, list(borders), list(keys)
         self.out, self.start = out, start
-        sizes, firsts = layout.sizes[order], layout.firsts[order]
+        sizes = layout.sizes[order]
         if len(out):
-            sizes = sizes - (out.count_below(firsts + sizes) - out.count_below(firsts))
+            sizes = sizes - _num_out(layout, order, out)
         ends = np.concatenate([[0], np.cumsum(sizes)])[self.borders]
         self.window = lru_cache(maxsize=4)(self._window)
         if start:
@@ -148,7 +157,7 @@ class _Pass:
             window, before = self.window(index), self.ends[index - 1] if index else 0
             stop = min(self.ends[index], end)
             for place, length in window.stretches(self.start if index == 0 else 0, start - before, stop - before):
-                runs.append(Run(epoch, window.key, window.size, place, length, window.ends, window.sample_ends))
+                runs.append(Run(epoch, window.key, window.size, place, length, *window.segments))
             start = stop
         return runs
 
@@ -163,8 +172,9 @@ class _Pass:
 
     def index_of(self, sample_id: int) -> int | None:
         """How many samples this order reads before this one, or None if it does not read it."""
-        firsts, sizes = self.layout.firsts[self.order], self.layout.sizes[self.order]
-        found = np.flatnonzero((firsts <= sample_id) & (sample_id < firsts + sizes))
+        layout, order = self.layout, self.order
+        firsts, strides, ends = layout.firsts[order], layout.strides[order], layout.ends_of(order)
+        found = np.flatnonzero((firsts <= sample_id) & (sample_id < ends) & ((sample_id - firsts) % strides == 0))
         if not found.size or sample_id in self.out:
             return None
         index = bisect_right(self.borders, int(found[0])) - 1
@@ -186,28 +196,44 @@ class _Pass:
         return _Window(self.layout, segments, key=mix(self.keys[index]), out=self.out)
 
 
+def _num_out(layout: _Layout, segments: _I64, out: Ranges) -> _I64:
+    """How many samples of each segment are left out."""
+    firsts, strides, sizes = layout.firsts[segments], layout.strides[segments], layout.sizes[segments]
+    counts = np.zeros(len(segments), np.int64)
+    for stride, parity, among in ((1, 0, out), (2, 0, out.every_other(0)), (2, 1, out.every_other(1))):
+        alike = (strides == stride) & (firsts % stride == parity)
+        starts = firsts[alike] // stride
+        counts[alike] = among.count_below(starts + sizes[alike]) - among.count_below(starts)
+    return counts
+
+
 class _Window:
-    """Segments whose samples are permuted together. `ends`, `sample_ends` [n] as in `Run`; `out`: places left out."""
+    """Segments whose samples are permuted together; `segments` as in `Run`, `out`: places left out, ascending."""
 
     def __init__(self, layout: _Layout, segments: _I64, *, key: int, out: Ranges) -> None:
         self.key = key
-        self.firsts, sizes = layout.firsts[segments], layout.sizes[segments]
-        self.ends: _I64 = np.cumsum(sizes)
-        self.sample_ends: _I64 = self.firsts + sizes
-        self.size = int(self.ends[-1])
-        segments_out = (
-            [out.within(*ends) for ends in zip(self.firsts, self.sample_ends, strict=True)] if len(out) else []
-        )
-        self.out = np.sort(self.places_of(np.concatenate([np.zeros(0, np.int64), *segments_out])))
+        self.firsts, strides = layout.firsts[segments], layout.strides[segments]
+        ends: _I64 = np.cumsum(layout.sizes[segments])
+        self.segments = ends, layout.ends_of(segments), strides
+        self.size = int(ends[-1])
+        left_out = [np.zeros(0, np.int64)]
+        if len(out):
+            within = (out.within(int(a), int(b)) for a, b in zip(self.firsts, self.segments[1], strict=True))
+            left_out += [
+                ids[(ids - first) % stride == 0]
+                for ids, first, stride in zip(within, self.firsts, strides, strict=True)
+            ]
+        self.out = np.sort(self.places_of(np.concatenate(left_out)))
 
     def places_of(self, sample_ids: _I64) -> _I64:
         """The place of each of these samples [n], which must all be in the window."""
         if not len(sample_ids):
             return sample_ids
-        held = np.flatnonzero(self.sample_ends > self.firsts)
+        ends, sample_ends, strides = self.segments
+        held = np.flatnonzero(sample_ends > self.firsts)
         by_first = held[np.argsort(self.firsts[held])]
         segment = by_first[np.searchsorted(self.firsts[by_first], sample_ids, side="right") - 1]
-        rows = self.ends[segment] - (self.sample_ends[segment] - sample_ids)
+        rows = ends[segment] - (sample_ends[segment] - sample_ids) // strides[segment]
         return unpermute(rows, np.full(len(rows), self.size), np.full(len(rows), self.key, np.uint64))
 
     def stretches(self, first: int, start: int, end: int) -> list[tuple[int, int]]:
@@ -435,8 +461,8 @@ def sample_ids(runs: list[Run]) -> _I64:
     sizes, starts, offsets = np.repeat(columns, lengths, axis=1)
     keys = np.repeat(np.array([run.window_key for run in runs], np.uint64), lengths)
     positions = permute(offsets + np.arange(places[-1]), sizes, keys) + starts
-    shard_ends = np.concatenate([run.shard_ends + base for run, base in zip(runs, bases, strict=False)])
-    shard = np.searchsorted(shard_ends, positions, side="right")
-    back_from_end = shard_ends[shard] - positions
-    samples: _I64 = np.concatenate([run.sample_ends for run in runs])[shard] - back_from_end
+    segment_ends = np.concatenate([run.shard_ends + base for run, base in zip(runs, bases, strict=False)])
+    segment = np.searchsorted(segment_ends, positions, side="right")
+    sample_ends, strides = (np.concatenate([run[column] for run in runs])[segment] for column in (-2, -1))
+    samples: _I64 = sample_ends - strides * (segment_ends[segment] - positions)
     return samples

@@ -134,11 +134,11 @@ def permute(first: int, size: int, key: np.uint64, results: _I64) -> None:
 
 @njit()
 def to_samples(positions: _I64, segments: _I64) -> None:
-    """Positions in a window → sample_ids, in place; `segments` [2, num_segments] are the two ends of an `epochs.Run`.
+    """Positions in a window → sample_ids, in place; `segments` [3, num_segments] as in `compiled.Windows`.
 
     A binary search for all positions in step, so that nothing branches on a random number.
     """
-    ends, sample_ends = segments[0], segments[1]
+    ends, sample_ends, strides = segments[0], segments[1], segments[2]
     segment = np.zeros(positions.size, np.uint64)
     count = np.uint64(ends.size)
     while count > np.uint64(1):
@@ -148,7 +148,8 @@ def to_samples(positions: _I64, segments: _I64) -> None:
             segment[index] += half if is_right else np.uint64(0)
         count -= half
     for index in range(positions.size):
-        positions[index] += sample_ends[segment[index]] - ends[segment[index]]
+        back = strides[segment[index]] * (ends[segment[index]] - positions[index])
+        positions[index] = sample_ends[segment[index]] - back
 
 
 @njit(inline="always")

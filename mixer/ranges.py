@@ -55,6 +55,10 @@ class Ranges:
         edges = [0, *(edge for pair in self.to_list() for edge in pair), end]
         return Ranges(zip(edges[::2], (min(edge, end) for edge in edges[1::2]), strict=True))
 
+    def every_other(self, parity: int) -> "Ranges":
+        """The k for which 2·k + parity is in the set."""
+        return Ranges(zip((self.starts + 1 - parity) // 2, (self.ends + 1 - parity) // 2, strict=True))
+
     def within(self, start: int, end: int) -> _I64:
         """The numbers of the set that lie in [start, end), ascending."""
         low, high = self.count_below(np.array([start, end], np.int64)).tolist()

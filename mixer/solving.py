@@ -225,10 +225,14 @@ def needed_by(plan: Plan, step: int, shard_bytes: Mapping[str, Sequence[int]] | 
 
 def _shards_entered(order: CorpusOrder, end: int) -> _I64:
     """The shards of the windows that hold the first `end` samples read of a corpus, ascending."""
-    last_samples = [np.zeros(0, np.int64)]
+    ends = np.cumsum(order.shard_sizes)
+    entered = np.zeros(len(ends) + 1, np.int64)
     for run in order.runs(0, end):
-        last_samples.append(run.sample_ends[np.diff(run.shard_ends, prepend=0) > 0] - 1)
-    return np.unique(np.searchsorted(np.cumsum(order.shard_sizes), np.concatenate(last_samples), side="right"))
+        sizes = np.diff(run.shard_ends, prepend=0)
+        firsts, lasts = run.sample_ends - run.strides * sizes, run.sample_ends - run.strides
+        np.add.at(entered, np.searchsorted(ends, firsts[sizes > 0], side="right"), 1)  # a segment may span shards
+        np.add.at(entered, np.searchsorted(ends, lasts[sizes > 0], side="right") + 1, -1)
+    return np.flatnonzero((np.cumsum(entered)[:-1] > 0) & (order.shard_sizes > 0))
 
 
 def with_weight(

@@ -304,8 +304,8 @@ class SlowCorpus:
         if standing == 1:
             self.segments += [(1, rows) for rows in shards]
         elif len(self.sizes) <= self.window:
-            self.segments += [(0, rows[: odd_numbers(rows)]) for rows in shards]
-            self.segments += [(1, rows[odd_numbers(rows) :]) for rows in shards]
+            rows = [row for shard in shards for row in shard]
+            self.segments += [(0, [row for row in rows if row % 2]), (1, [row for row in rows if row % 2 == 0])]
         else:
             words = random_words(self.keys["halves"], self.grown, len(shards)).tolist()
             first_half: list[int] = []
@@ -330,11 +330,6 @@ class SlowCorpus:
                 order = [rows[feistel(place, len(rows), window_key)] for place in range(len(rows))]
                 windows.append((half, part, [row for row in order if row not in self.gone]))
         return windows
-
-
-def odd_numbers(rows: Sequence[int]) -> int:
-    """How many rows of a shard are in its first half: ⌊end / 2⌋ − ⌊start / 2⌋ for the rows [start, end)."""
-    return sum(row % 2 for row in rows)
 
 
 def feistel(value: int, size: int, key: int) -> int:

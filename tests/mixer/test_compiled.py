@@ -57,7 +57,10 @@ def runs(draw: st.DrawFn, length: int) -> list[Run]:
         ends = np.array([*sorted(inner), size])
         sample_ends = ends + draw(st.integers(0, 2**40))
         offset = draw(st.integers(0, size - (end - start)))
-        made.append(Run(draw(st.integers(0, 2**40)), draw(WORDS), size, offset, end - start, ends, sample_ends))
+        strides = np.array(draw(st.lists(st.sampled_from([1, 2]), min_size=len(ends), max_size=len(ends))))
+        made.append(
+            Run(draw(st.integers(0, 2**40)), draw(WORDS), size, offset, end - start, ends, sample_ends, strides)
+        )
     return made
 
 
