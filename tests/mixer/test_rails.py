@@ -137,6 +137,9 @@ def test_what_held_is_named() -> None:
     wish = {"c4": 700_000_000, "code": 200_000_000, "math": 0, "qa": 100_000_000}
     new = guard.limit(wish, old)
     assert guard.holding(wish, old, new) == {"max_change": ["c4"], "minimum": ["math"], "fixed": ["qa"]}
+    wish = {"c4": 300_000_000, "code": 160_000_000, "math": 360_000_000, "qa": 180_000_000}
+    near = {**old, "c4": 320_000_000, "math": 300_000_000}
+    assert guard.holding(wish, near, guard.limit(wish, near)) == {"maximum": ["math"]}
     assert guard.holding(old, old, old) == {}
 
 
