@@ -20,7 +20,6 @@ here, instead of nodes and recursion.
 from collections.abc import Mapping
 from functools import cached_property
 from heapq import heapify, heappop, heapreplace
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,17 +32,11 @@ HALF = UNIT // 2
 _I64 = NDArray[np.int64]
 
 
-class Split(NamedTuple):
-    """Of `total` parts, `share` go to `left`. The sides are corpora or splits: corpus c is c, the i-th split
-    num_corpora + i. Below them are `left_size` and `right_size` corpora.
-    """
-
-    left: int
-    right: int
-    share: int
-    total: int
-    left_size: int
-    right_size: int
+Split = tuple[int, int, int, int, int, int]
+"""(left, right, share, total, left_size, right_size): of `total` parts, `share` go to `left`. The sides are corpora or
+splits, corpus c being c and the i-th split num_corpora + i, with `left_size` and `right_size` corpora below. A plain
+tuple, for there may be a hundred thousand of them.
+"""
 
 
 class Stretch:
@@ -114,8 +107,8 @@ class Stretch:
     def arrays(self) -> tuple[_I64, int, _I64]:
         """For `mixer.kernels`: share, total, φ, left, right of each split [num_splits, 5], the root, and the head."""
         rows = [
-            (split.share, split.total, offset, split.left, split.right)
-            for split, offset in zip(self._splits, self._offsets, strict=True)
+            (share, total, offset, left, right)
+            for (left, right, share, total, _, _), offset in zip(self._splits, self._offsets, strict=True)
         ]
         return np.array(rows, np.int64).reshape(-1, 5), self._root, np.array(self.head, np.int64)
 
@@ -124,12 +117,12 @@ class Stretch:
         arrived = {self._root: (start, places)}
         for index in reversed(range(len(self._splits))):
             first, places = arrived.pop(self.num_corpora + index)
-            split = self._splits[index]
-            first_left, carry = divmod(split.share * first + self._offsets[index], split.total)
-            left_counts = (np.arange(places.size + 1) * split.share + carry) // split.total
+            left, right, share, total, _, _ = self._splits[index]
+            first_left, carry = divmod(share * first + self._offsets[index], total)
+            left_counts = (np.arange(places.size + 1) * share + carry) // total
             goes_left = left_counts[1:] > left_counts[:-1]
-            arrived[split.left] = (first_left, places[goes_left])
-            arrived[split.right] = (first - first_left, places[~goes_left])
+            arrived[left] = (first_left, places[goes_left])
+            arrived[right] = (first - first_left, places[~goes_left])
         return [(corpus, rank, places) for corpus, (rank, places) in arrived.items() if places.size]
 
     def _settle(self, errors: list[int], max_head: int) -> list[int]:
@@ -197,7 +190,7 @@ def _huffman(weights: Mapping[int, int], num_corpora: int) -> tuple[list[Split],
         share_right, first_right = divmod(heappop(heap), num_corpora)
         share, first_left = divmod(heap[0], num_corpora)
         left, right = tree_of[first_left], tree_of[first_right]
-        splits.append(Split(left, right, share, share + share_right, size_of[left], size_of[right]))
+        splits.append((left, right, share, share + share_right, size_of[left], size_of[right]))
         first = min(first_left, first_right)
         tree_of[first] = len(size_of)
         size_of.append(size_of[left] + size_of[right])
