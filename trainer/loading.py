@@ -97,13 +97,20 @@ def _mixture_problems(raw: Mapping[str, Any]) -> list[str]:
     for name, corpus in corpora.items():
         if isinstance(corpus, dict) and corpus.get("then", "refuse") != "refuse":
             named.append((corpus["then"], f"$.corpora.{name}.then"))
-    known = sorted(map(str, corpora))
+    known = sorted({*map(str, corpora), *_made_by_changes(schedule.get("changes"))})
     hint = f"; the corpora are {', '.join(known)}"
     return [
         f"unknown corpus {name!r}{_did_you_mean(name, known) or hint} @ {place}"
         for name, place in named
-        if name not in corpora
+        if name not in known
     ]
+
+
+def _made_by_changes(changes: Any) -> Iterator[str]:
+    """Names that changes of the corpora make; malformed parts are skipped."""
+    for change in changes if isinstance(changes, list) else []:
+        corpora = change.get("corpora") if isinstance(change, dict) else None
+        yield from map(str, corpora if isinstance(corpora, dict) else ())
 
 
 def _names_in(phases: Any, place: str) -> Iterator[tuple[str, str]]:

@@ -60,13 +60,14 @@ def _mixture(mixture: Mapping[str, float]) -> str:
 
 def _forecast(sources: Sources) -> Iterator[str]:
     """Samples, tokens and epochs of each corpus by the end of the run; a warning for each that repeats."""
-    forecast = sources.plan().forecast()
+    plan = sources.plan()
+    forecast = plan.forecast()
     width = max(len(name) for name in forecast)
     yield "forecast for the whole run"
     for name, corpus in forecast.items():
         yield (
             f"  {name:<{width}}  {corpus.samples:>15,} samples  {corpus.tokens:>19,} tokens  "
-            f"{corpus.epochs:>8.3f} epochs of {sources.train[name].num_samples:,}"
+            f"{corpus.epochs:>8.3f} epochs of {plan.order_of(name).num_readable:,}"
         )
     for name, corpus in forecast.items():
         if corpus.first_repeat_step is not None:

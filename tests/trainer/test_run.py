@@ -43,6 +43,38 @@ def test_every_batch_is_the_planned_one(undisturbed: Path) -> None:
         assert {name: n for name, n in line["counts"].items() if n} == plan.counts(line["step"])
 
 
+def test_corpora_that_change_while_it_trains_are_read_as_planned_also_after_a_kill(
+    corpora: Path, tmp_path: Path
+) -> None:
+    mixture = {"web": 0.5, "code": 0.25, "part": 0.25}
+    schedule = {
+        "phases": [{"start": 0, "mixture": {"c4": 0.5, "code": 0.5}}, {"start": 8, "mixture": mixture}],
+        "changes": [
+            {"start": 4, "corpora": {"c4": {"quarantine": {"shards": [0], "samples": [[100, 140]]}}}},
+            {"start": 8, "corpora": {"web": {"rename": {"from": "c4"}}}},
+            {"start": 8, "corpora": {"part": {"split": {"from": "code", "shards": [1]}}}},
+        ],
+    }
+    path = run_config(corpora, tmp_path, schedule=schedule)
+    run = Run([str(path)], tmp_path)
+    wait_for_step(run, tmp_path / "metrics.jsonl", 10)
+    run.kill()
+    assert Run([str(path)], tmp_path).wait() == 0
+    plan = plan_of(tmp_path)
+    rows = {name: make_rows(name, num_samples=300, seed=0) for name in NAMES}
+    lines = last_of_each_step(tmp_path / "metrics.jsonl")
+    assert list(lines) == list(range(NUM_STEPS))
+    for step, line in lines.items():
+        batch = plan.batch(step)
+        slots = zip(batch.corpus.tolist(), batch.sample_id.tolist(), strict=True)
+        read = [(plan.origins[plan.names[corpus]], sample) for corpus, sample in slots]
+        assert line["digest"] == digest_rows(np.stack([rows[name][sample] for name, sample in read])), step
+        assert step < 4 or not any(name == "c4" and 100 <= sample < 140 for name, sample in read)
+    readable = plan.order_of("web").num_readable
+    assert f"epochs of {readable}" in (tmp_path / "rank0.txt").read_text()
+    assert readable == 300 - int(plan.corpora["c4"].shard_sizes[0]) - 40
+
+
 def test_the_loss_falls_and_the_rate_follows_its_curve(undisturbed: Path) -> None:
     lines = list(steps_in(undisturbed / "metrics.jsonl"))
     assert lines[0]["loss"] == pytest.approx(np.log(256), rel=0.02)
