@@ -1,153 +1,276 @@
-"""`switchpoint-mixer`: look at the plan of a run before it trains, or after. Tables for people, --json for programs."""
+"""`switchpoint-mixer`: look at the plan of a run before it trains, or after. Tables for people, --json for programs.
+
+A run is a YAML file, a ledger that the service exported, or one that it serves (see `mixer.opening`).
+"""
 
 import argparse
 import json
 import os
+import re
 import sys
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from typing import Any
 
+from mixer import reports
+from mixer.comparing import compare
+from mixer.duration import parse_steps
 from mixer.errors import MixerError, ShardError
-from mixer.plan import Plan
+from mixer.opening import open_run
 from mixer.plot import plot_plan
-from mixer.runfile import RunFile, load_run
+from mixer.ramp import SHAPES, Ramp
+from mixer.reports import Report
+from mixer.runfile import PlannedRun
+from mixer.schedule import Schedule
+from mixer.solving import Solver, Use, needed_by
+from mixer.weights import UNIT
 
-EXAMPLES = """examples:
-  switchpoint-mixer show cfg.yaml
-  switchpoint-mixer forecast cfg.yaml --size c4=160e9tok --size flan=3.5e9tok
-  switchpoint-mixer batch cfg.yaml 6000
-  switchpoint-mixer locate cfg.yaml starcoder 12345
-  switchpoint-mixer plot cfg.yaml --out schedule.svg
+PROGRAM = "switchpoint-mixer"
+RUNS = """A RUN is one of
+  cfg.yaml                                the YAML file of a run
+  ledger.jsonl                            what `switchpoint-service export` wrote
+  http://127.0.0.1:8321/v1/runs/ID        a run at a service, by its id or its name; SWITCHPOINT_TOKEN is its token
 """
+STEPS = "Steps are 20000, 20000ba (steps), 41.9e9tok (tokens) or 0.3dur (share of the run)."
+EXAMPLES: dict[str, list[str]] = {
+    "show": ["show cfg.yaml", "show http://127.0.0.1:8321/v1/runs/midtraining"],
+    "forecast": [
+        "forecast cfg.yaml --size c4=160e9tok --size flan=3.5e9tok",
+        "forecast cfg.yaml --step 20000",
+        "forecast cfg.yaml --what-if flan=0.15@40000ba --what-if math=0.12@41.9e9tok",
+        "forecast cfg.yaml --earliest-start math=0.12 --ramp linear:500ba",
+        "forecast cfg.yaml --largest-weight math@20000ba --until 50000ba",
+        "forecast cfg.yaml --needed-by 20000ba",
+    ],
+    "batch": ["batch cfg.yaml 6000"],
+    "locate": ["locate cfg.yaml starcoder 12345"],
+    "diff": [
+        "diff before.yaml after.yaml --step 40000",
+        "diff cfg.yaml http://127.0.0.1:8321/v1/runs/midtraining",
+    ],
+    "plot": ["plot cfg.yaml --out schedule.svg"],
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; 0, 1 (the work failed) or 2 (the call or its files were wrong)."""
     arguments = _parser().parse_args(argv)
     try:
-        run = load_run(arguments.config, dict(arguments.size))
-        arguments.command(run, run.plan(), arguments)
+        report = arguments.command(_open_runs(arguments), arguments)
+        if getattr(arguments, "json", False):
+            print(json.dumps(report.data))
+        else:
+            print(*report.lines, sep="\n")
         sys.stdout.flush()
     except MixerError as error:
-        print(f"switchpoint-mixer: {error}", file=sys.stderr)
-        return 1 if isinstance(error, ShardError) else 2
+        return _complain(str(error), 1 if isinstance(error, ShardError) else 2)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # whoever read us has gone
         return 1
     except OSError as error:
-        print(f"switchpoint-mixer: {error}", file=sys.stderr)
-        return 1
+        return _complain(str(error), 1)
+    except KeyboardInterrupt:
+        return 130
     return 0
 
 
-def show(run: RunFile, plan: Plan, arguments: argparse.Namespace) -> None:
-    schedule = run.schedule
-    if arguments.json:
-        return _print_json({"run": run.name, **schedule.to_dict()})
-    print(f"{run.name}: {schedule.num_steps:,} steps x {schedule.global_batch_size:,} samples x "
-          f"{schedule.seq_len:,} tokens = {_count(schedule.num_steps * schedule.tokens_per_step)} tokens")  # fmt: skip
-    rows = [
-        [
-            f"{phase.start:,}",
-            _count(phase.start * schedule.tokens_per_step),
-            ", ".join(f"{name} {weight / 1e9:g}" for name, weight in phase.mixture.items() if weight),
-            f"{phase.ramp.shape} over {phase.ramp.length:,}" if phase.ramp else "",
-        ]
-        for phase in schedule.phases
-    ]
-    _print_table(["from step", "tokens", "mixture", "ramp"], rows)
-    return None
+Runs = Mapping[str, PlannedRun]
 
 
-def forecast(run: RunFile, plan: Plan, arguments: argparse.Namespace) -> None:
-    step = plan.schedule.num_steps if arguments.step is None else arguments.step
-    forecasts = plan.forecast(step)
-    if arguments.json:
-        return _print_json({"step": step, "corpora": {name: vars(f) for name, f in forecasts.items()}})
-    print(f"below step {step:,}:")
-    rows = [
-        [name, f"{f.samples:,}", _count(f.tokens), f"{f.epochs:.3f}",
-         "never" if f.first_repeat_step is None else f"{f.first_repeat_step:,}"]
-        for name, f in forecasts.items()
-    ]  # fmt: skip
-    _print_table(["corpus", "samples", "tokens", "epochs", "repeats from step"], rows)
-    for name, f in forecasts.items():
-        if f.first_repeat_step is not None:
-            print(f"warning: {name} is read again from step {f.first_repeat_step:,} on; to avoid it use it from step "
-                  f"{f.earliest_start:,} on, or at an average weight of at most {f.largest_weight:.4g}")  # fmt: skip
-    return None
+def show(runs: Runs, arguments: argparse.Namespace) -> Report:
+    run = runs[arguments.run]
+    run.plan()  # what cannot be trained is not shown as if it could
+    return reports.show(run)
 
 
-def batch(run: RunFile, plan: Plan, arguments: argparse.Namespace) -> None:
-    found = plan.batch(arguments.step)
-    names = [plan.names[index] for index in found.corpus.tolist()]
-    columns = {"ordinal": found.ordinal.tolist(), "epoch": found.epoch.tolist(), "sample_id": found.sample_id.tolist()}
-    if arguments.json:
-        return _print_json({"step": arguments.step, "corpus": names, **columns})
-    print(f"step {arguments.step:,}: " + ", ".join(f"{n:,} of {name}" for name, n in sorted(Counter(names).items())))
-    shown = len(names) if arguments.all else 16
-    lines = zip(names, *columns.values(), strict=True)
-    rows = [[str(slot), name, *map(str, rest)] for slot, (name, *rest) in enumerate(lines)]
-    _print_table(["slot", "corpus", *columns], rows[:shown])
-    if shown < len(rows):
-        print(f"… and {len(rows) - shown:,} more (--all)")
-    return None
-
-
-def locate(run: RunFile, plan: Plan, arguments: argparse.Namespace) -> None:
-    end = plan.schedule.num_steps if arguments.end is None else arguments.end
-    found = plan.steps_of(arguments.corpus, arguments.sample, arguments.start, end)
-    if arguments.json:
-        return _print_json([{"step": step, "slot": slot} for step, slot in found])
-    print(
-        f"{arguments.corpus} sample {arguments.sample:,}: read {len(found):,} times from {arguments.start:,} to {end:,}"
+def forecast(runs: Runs, arguments: argparse.Namespace) -> Report:
+    run = runs[arguments.run]
+    answers = _answers(run, arguments)
+    if arguments.step is None and answers:
+        lines = [line for report in answers.values() for line in (*report.lines, "")]
+        return Report(data={name: report.data for name, report in answers.items()}, lines=lines[:-1])
+    end = run.schedule.num_steps
+    report = reports.forecast(run.plan(), end if arguments.step is None else _steps(arguments.step, run.schedule))
+    lines = [line for answer in answers.values() for line in ("", *answer.lines)]
+    return Report(
+        data={**report.data, **{name: answer.data for name, answer in answers.items()}},
+        lines=[*report.lines, *lines],
     )
-    _print_table(["step", "slot"], [[f"{step:,}", str(slot)] for step, slot in found])
-    return None
 
 
-def plot(run: RunFile, plan: Plan, arguments: argparse.Namespace) -> None:
-    plot_plan(plan, run.name, arguments.out)
-    print(arguments.out)
+def batch(runs: Runs, arguments: argparse.Namespace) -> Report:
+    plan = runs[arguments.run].plan()
+    return reports.batch(plan, plan.batch(_steps(arguments.step, plan.schedule)), every=arguments.all)
+
+
+def locate(runs: Runs, arguments: argparse.Namespace) -> Report:
+    plan = runs[arguments.run].plan()
+    start = _steps(arguments.start, plan.schedule)
+    end = plan.schedule.num_steps if arguments.end is None else _steps(arguments.end, plan.schedule)
+    found = plan.steps_of(arguments.corpus, arguments.sample, start, end)
+    return reports.locate(arguments.corpus, arguments.sample, found, start=start, end=end)
+
+
+def diff(runs: Runs, arguments: argparse.Namespace) -> Report:
+    a, b = runs[arguments.run], runs[arguments.other]
+    step = None if arguments.step is None else _steps(arguments.step, a.schedule)
+    same_seed = (a.data_seed, a.shuffle_window) == (b.data_seed, b.shuffle_window)
+    found = compare(a.plan(), b.plan(), step=step, same_seed=same_seed)
+    names = tuple(f"{run.name} ({source})" for run, source in ((a, arguments.run), (b, arguments.other)))
+    return reports.diff(found, (names[0], names[1]), every=arguments.all)
+
+
+def plot(runs: Runs, arguments: argparse.Namespace) -> Report:
+    run = runs[arguments.run]
+    plot_plan(run.plan(), arguments.out, title=run.name, frontier=run.frontier)
+    return Report(data=arguments.out, lines=[arguments.out])
+
+
+def _open_runs(arguments: argparse.Namespace) -> Runs:
+    """The runs that a command names, by the words that name them."""
+    sizes = dict(arguments.size)
+    token = os.environ.get("SWITCHPOINT_TOKEN", "").strip() or None
+    sources = [arguments.run, *([arguments.other] if "other" in arguments else [])]
+    runs = {
+        source: open_run(source, sizes=sizes, token=token, token_over_http=arguments.token_over_http)
+        for source in sources
+    }
+    files = [run for run in runs.values() if run.ledger is None]
+    if sizes and not files:
+        raise MixerError(f"{sources[0]} knows the sizes of its corpora: leave --size out")
+    known = {name for run in files for name in run.corpora}
+    if unknown := sizes.keys() - known:
+        raise MixerError(f"{sources[0]} has no corpus '{min(unknown)}', it has {', '.join(sorted(known))}")
+    return runs
+
+
+def _answers(run: PlannedRun, arguments: argparse.Namespace) -> dict[str, Report]:
+    """The questions of `forecast`, by their names in JSON."""
+    schedule = run.schedule
+    end = None if arguments.until is None else _steps(arguments.until, schedule)
+    ramp = None if arguments.ramp is None else _ramp(arguments.ramp, schedule)
+
+    def uses(asked: list[tuple[str, int | None, str | None]]) -> list[Use]:
+        steps = [None if step is None else _steps(step, schedule) for _, _, step in asked]
+        return [
+            Use(corpus=name, weight=weight, start=start, end=end, ramp=ramp)
+            for (name, weight, _), start in zip(asked, steps, strict=True)
+        ]
+
+    solver = Solver(schedule, run.corpora, frozen=run.frontier or 0, max_epochs=arguments.max_epochs)
+    answers = {}
+    for name, question in (
+        ("what_if", reports.what_if),
+        ("earliest_start", reports.earliest_start),
+        ("largest_weight", reports.largest_weight),
+    ):
+        if asked := getattr(arguments, name):
+            answers[name] = question(solver, uses(asked))
+    if arguments.needed_by is not None:
+        step = _steps(arguments.needed_by, schedule)
+        answers["needed_by"] = reports.needed_by(needed_by(run.plan(), step, run.shard_bytes), step)
+    return answers
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="switchpoint-mixer",
-        description="Which sample stands where: the plan of a run, from its YAML file.",
-        epilog=EXAMPLES,
+        prog=PROGRAM,
+        description="Which sample stands where: the plan of a run, by arithmetic.",
+        epilog=f"{RUNS}\n{_examples(*EXAMPLES)}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    def add(command: Any, description: str) -> argparse.ArgumentParser:
-        example = next(line for line in EXAMPLES.splitlines() if f" {command.__name__} " in line)
+    def add(command: Any, description: str, *others: str) -> argparse.ArgumentParser:
+        name = command.__name__
         sub = commands.add_parser(
-            command.__name__, help=description, description=description, epilog=f"example: {example.strip()}"
+            name,
+            help=description,
+            description=f"{description}.",
+            epilog=f"{RUNS}\n{STEPS}\n\n{_examples(name)}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         sub.set_defaults(command=command)
-        sub.add_argument("config", help="the run's YAML file")
-        sub.add_argument("--size", action="append", default=[], metavar="NAME=TOKENS", type=_size,
-                         help="size of a corpus that is not on disk: 12e9tok, or a number of samples")  # fmt: skip
+        sub.add_argument("run", metavar="RUN", help="a YAML file, an exported ledger, or an address")
+        if command is diff:
+            sub.add_argument("other", metavar="RUN", help="the one to compare it with")
+        sub.add_argument(
+            "--size",
+            action="append",
+            default=[],
+            metavar="NAME=TOKENS",
+            type=_size,
+            help="size of a corpus of a YAML file that is not on disk: 12e9tok, or a number of samples",
+        )
+        sub.add_argument(
+            "--token-over-http", action="store_true", help="send the token to another machine without encryption"
+        )
         if command is not plot:
             sub.add_argument("--json", action="store_true", help="for programs")
         return sub
 
-    add(show, "the phases of the schedule")
-    add(forecast, "samples, tokens and epochs of each corpus, and where it begins to repeat").add_argument(
-        "--step", type=int, help="count what is read below this step (default: the whole run)"
-    )
+    add(show, "the phases of the schedule, and the revisions made to it")
+    _add_questions(add(forecast, "samples, tokens and epochs of each corpus, and where it begins to repeat"))
     sub = add(batch, "what stands in each slot of a step")
-    sub.add_argument("step", type=int)
+    sub.add_argument("step", metavar="STEP")
     sub.add_argument("--all", action="store_true", help="every slot, not only the first 16")
     sub = add(locate, "every step that reads a sample")
-    sub.add_argument("corpus")
-    sub.add_argument("sample", type=int)
-    sub.add_argument("--start", type=int, default=0, help="first step to look at")
-    sub.add_argument("--end", type=int, help="first step not to look at (default: the end of the run)")
-    add(plot, "a picture of the schedule").add_argument("--out", default="schedule.svg", help=".svg, .png or .pdf")
+    sub.add_argument("corpus", metavar="CORPUS")
+    sub.add_argument("sample", metavar="SAMPLE", type=int)
+    sub.add_argument("--start", default="0", metavar="STEP", help="first step to look at")
+    sub.add_argument("--end", metavar="STEP", help="first step not to look at (default: the end of the run)")
+    sub = add(diff, "where the weights of two runs differ, and what one reads that the other does not")
+    sub.add_argument("--step", metavar="STEP", help="count what is read below it (default: the end of the shorter run)")
+    sub.add_argument("--all", action="store_true", help="every difference, not only the first 16")
+    add(plot, "a picture of the schedule, and of how often each corpus has been read").add_argument(
+        "--out", default="schedule.svg", metavar="FILE", help=".svg, .png or .pdf [%(default)s]"
+    )
     return parser
+
+
+def _add_questions(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--step", metavar="STEP", help="count what is read below it (default: the whole run)")
+    asked = sub.add_argument_group("questions", "each about the schedule as it is written, and as often as you like")
+    asked.add_argument(
+        "--what-if",
+        action="append",
+        default=[],
+        metavar="NAME=WEIGHT@STEP",
+        type=_what_if,
+        help="what would be read of a corpus at that weight from that step on",
+    )
+    asked.add_argument(
+        "--earliest-start",
+        action="append",
+        default=[],
+        metavar="NAME[=WEIGHT]",
+        type=_earliest_start,
+        help="the first step from which it is not read again; without a weight: as it is written",
+    )
+    asked.add_argument(
+        "--largest-weight",
+        action="append",
+        default=[],
+        metavar="NAME[@STEP]",
+        type=_largest_weight,
+        help="with which it is not read again; without a step: from its first use on",
+    )
+    asked.add_argument("--needed-by", metavar="STEP", help="what must be on disk for the steps below")
+    terms = sub.add_argument_group("their terms")
+    terms.add_argument(
+        "--until", metavar="STEP", help="from there on the corpus is as written again (default: the end)"
+    )
+    terms.add_argument(
+        "--ramp", metavar="SHAPE:LENGTH", type=_ramp_form, help="how its weight is reached: linear:500ba"
+    )
+    terms.add_argument(
+        "--max-epochs", metavar="N", type=_positive, default=1, help="how often it may be read [%(default)s]"
+    )
+
+
+def _examples(*commands: str) -> str:
+    lines = [f"  {PROGRAM} {line}" for command in commands for line in EXAMPLES[command]]
+    return "\n".join(["examples:" if len(lines) > 1 else "example:", *lines])
 
 
 def _size(text: str) -> tuple[str, str]:
@@ -157,18 +280,65 @@ def _size(text: str) -> tuple[str, str]:
     return name, size
 
 
-def _print_table(head: list[str], rows: list[list[str]]) -> None:
-    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-    for row in (head, *rows):
-        print("  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+Asked = tuple[str, int | None, str | None]
+"""Corpus, weight in parts per 10^9, step as written."""
 
 
-def _print_json(value: Any) -> None:
-    print(json.dumps(value))
+def _what_if(text: str) -> Asked:
+    return _asked(text, r"(?P<name>.+)=(?P<weight>[^=@]+)@(?P<step>[^=@]+)", "NAME=WEIGHT@STEP like math=0.12@20000ba")
 
 
-def _count(tokens: int) -> str:
-    for unit, size in (("T", 10**12), ("B", 10**9), ("M", 10**6)):
-        if tokens >= size:
-            return f"{tokens / size:.1f}{unit}"
-    return f"{tokens:,}"
+def _earliest_start(text: str) -> Asked:
+    return _asked(text, r"(?P<name>.+?)(=(?P<weight>[^=]+))?(?P<step>)", "NAME=WEIGHT like math=0.12")
+
+
+def _largest_weight(text: str) -> Asked:
+    return _asked(text, r"(?P<name>.+?)(?P<weight>)(@(?P<step>[^@]+))?", "NAME@STEP like math@20000ba")
+
+
+def _asked(text: str, form: str, like: str) -> Asked:
+    match = re.fullmatch(form, text)
+    if not match:
+        raise argparse.ArgumentTypeError(f"expected {like}, found '{text}'")
+    return match["name"], _weight(match["weight"]) if match["weight"] else None, match["step"] or None
+
+
+def _weight(text: str) -> int:
+    weight = Fraction(text) * UNIT if re.fullmatch(r"[0-9]*\.?[0-9]+(e-?[0-9])?", text) else Fraction(0)
+    if not 1 <= weight <= UNIT:
+        raise argparse.ArgumentTypeError(f"a weight is a number from 1e-9 to 1 like 0.12, found '{text}'")
+    return round(weight)
+
+
+def _ramp_form(text: str) -> tuple[str, str]:
+    shape, colon, length = text.partition(":")
+    if shape not in SHAPES[1:] or not colon:
+        raise argparse.ArgumentTypeError(f"expected linear:500ba or cosine:500ba, found '{text}'")
+    return shape, length
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, found '{text}'")
+    return int(text)
+
+
+def _steps(text: str, schedule: Schedule) -> int:
+    """Steps as written on the command line, which need no unit."""
+    try:
+        value = int(text) if text.isdecimal() else text
+        return parse_steps(value, tokens_per_step=schedule.tokens_per_step, num_steps=schedule.num_steps)
+    except ValueError as error:
+        raise MixerError(str(error)) from error
+
+
+def _ramp(written: tuple[str, str], schedule: Schedule) -> Ramp:
+    length = _steps(written[1], schedule)
+    if not length:
+        raise MixerError("a ramp takes at least one step")
+    return Ramp(shape=written[0], length=length)
+
+
+def _complain(message: str, code: int) -> int:
+    print(f"{PROGRAM}: {' '.join(message.split())}", file=sys.stderr)
+    return code

@@ -202,7 +202,7 @@ def _overlap(a: list[tuple[int, int]], b: list[tuple[int, int]]) -> int:
 
 def _same_order(a: Plan, b: Plan, name: str, step: int) -> bool:
     """Whether two plans of one seed and window read a corpus in one order below `step`."""
-    return _order_of(a, name, step) == _order_of(b, name, step)
+    return bool(_order_of(a, name, step) == _order_of(b, name, step))
 
 
 def _order_of(plan: Plan, name: str, step: int) -> Any:

@@ -5,8 +5,8 @@ So a misspelt key is an error here too, and what is shown is what would be train
 """
 
 import difflib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,9 @@ from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt, StrictS
 
 from mixer.duration import parse_steps
 from mixer.errors import MixerError, ScheduleError
+from mixer.ledger import Ledger
 from mixer.plan import Corpus, Plan
-from mixer.reader import open_corpus
+from mixer.reader import LocalCorpus, open_corpus
 from mixer.schedule import Schedule
 from mixer.yamlfile import read_mapping
 
@@ -52,24 +53,32 @@ class _RunKeys(BaseModel):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunFile:
-    """A run as far as its data order goes."""
+class PlannedRun:
+    """A run as far as its data order goes.
+
+    `ledger`, `frontier` and the last reported `step` are those of a run that has them. `shard_bytes`: corpus → size of
+    each shard, of corpora that are on disk.
+    """
 
     name: str
     schedule: Schedule
     corpora: Mapping[str, Corpus]
     data_seed: int
     shuffle_window: int
+    ledger: Ledger | None = None
+    frontier: int | None = None
+    step: int | None = None
+    shard_bytes: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
     def plan(self) -> Plan:
         return Plan(self.schedule, self.corpora, data_seed=self.data_seed, shuffle_window=self.shuffle_window)
 
 
-def load_run(path: str | Path, sizes: Mapping[str, str] | None = None) -> RunFile:
+def load_run(path: str | Path, sizes: Mapping[str, str] | None = None) -> PlannedRun:
     """Read a run's YAML file.
 
-    `sizes` gives tokens ("12e9tok") or samples ("5000") of corpora that are not on disk. Raises MixerError with the
-    place of what is wrong.
+    `sizes` gives tokens ("12e9tok") or samples ("5000") of corpora that are not on disk; those of corpora that the file
+    does not have are passed over. Raises MixerError with the place of what is wrong.
     """
     keys = _check_keys(Path(path))
     facts = {"global_batch_size": keys.global_batch_size, "seq_len": keys.seq_len}
@@ -78,17 +87,23 @@ def load_run(path: str | Path, sizes: Mapping[str, str] | None = None) -> RunFil
     except ValueError as error:
         raise ScheduleError.of([f"{error} @ $.max_duration"]) from error
     schedule = Schedule.from_dict(keys.schedule, num_steps=num_steps, place="$.schedule", **facts)
-    schedule.check_names(keys.corpora, place="$.schedule")
-    if unknown := (sizes or {}).keys() - keys.corpora.keys():
-        raise MixerError(f"{path} has no corpus '{min(unknown)}', it has {', '.join(sorted(keys.corpora))}")
-    return RunFile(
+    schedule.check_names({*keys.corpora, *(change.name for change in schedule.changes)}, place="$.schedule")
+    given = sizes or {}
+    opened = {name: _open_local(name, entry) for name, entry in keys.corpora.items() if name not in given}
+    return PlannedRun(
         name=keys.run_name,
         schedule=schedule,
         corpora={
-            name: _corpus(name, entry, (sizes or {}).get(name), keys.seq_len) for name, entry in keys.corpora.items()
+            name: Corpus(
+                shard_sizes=opened[name].shard_sizes if name in opened else _sizes_of(name, given[name], keys.seq_len),
+                max_epochs=entry.max_epochs,
+                then=entry.then,
+            )
+            for name, entry in keys.corpora.items()
         },
         data_seed=keys.data_seed,
         shuffle_window=keys.shuffle_window,
+        shard_bytes={name: corpus.shard_bytes for name, corpus in opened.items()},
     )
 
 
@@ -111,28 +126,22 @@ def _describe(error: dict[str, Any]) -> str:
     return f"{error['msg'][0].lower()}{error['msg'][1:]}, found {error['input']!r} @ {place}"
 
 
-def _corpus(name: str, keys: _CorpusKeys, size: str | None, seq_len: int) -> Corpus:
-    cap: dict[str, Any] = {"max_epochs": keys.max_epochs, "then": keys.then}
-    if size is not None:
-        return Corpus(shard_sizes=_even_shards(_num_samples(name, size, seq_len)), **cap)
+def _open_local(name: str, keys: _CorpusKeys) -> LocalCorpus:
     if keys.local is None:
         raise MixerError(f"corpus '{name}' has no 'local' folder; give its size with --size {name}=12e9tok")
     try:
-        return Corpus(shard_sizes=open_corpus(keys.local).shard_sizes, **cap)
+        return open_corpus(keys.local)
     except MixerError as error:
         raise MixerError(f"{error}; or give the size with --size {name}=12e9tok @ $.corpora.{name}.local") from error
 
 
-def _num_samples(name: str, size: str, seq_len: int) -> int:
+def _sizes_of(name: str, size: str, seq_len: int) -> list[int]:
+    """Shards of a corpus of which only the size is known."""
     try:
         samples = int(float(size.removesuffix("tok"))) // seq_len if size.endswith("tok") else int(size)
     except (ValueError, OverflowError):
         samples = 0
     if samples < 1:
         raise MixerError(f"a size is tokens like 12e9tok or samples like 5000, at least 1, found '{size}' for '{name}'")
-    return samples
-
-
-def _even_shards(samples: int) -> list[int]:
     full, rest = divmod(samples, SHARD)
     return [SHARD] * full + [rest] * bool(rest)

@@ -32,7 +32,7 @@ def test_every_program_and_command_is_among_them() -> None:
     scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
     assert sorted(PROGRAMS) == [*sorted(scripts), "trainer"]
     commands = {
-        "switchpoint-mixer": {"show", "forecast", "batch", "locate", "plot"},
+        "switchpoint-mixer": {"show", "forecast", "batch", "locate", "diff", "plot"},
         "switchpoint-shards": {"convert", "inspect", "verify", "proximity"},
         "switchpoint-service": {"serve", "export", "import"},
     }
