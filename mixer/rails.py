@@ -153,7 +153,7 @@ def nearest(wish: Mixture, box: Box) -> dict[str, int]:
     more, upper bounds that sum to no less, than `wish`.
     """
     total = sum(wish.values())
-    pull = {name: wish[name] + Fraction(1, UNIT) for name in box}
+    pull = {name: wish[name] * UNIT + 1 for name in box}
 
     def scaled(factor: Fraction) -> dict[str, Fraction]:
         return {name: min(max(pull[name] * factor, Fraction(low)), Fraction(high)) for name, (low, high) in box.items()}
@@ -161,7 +161,7 @@ def nearest(wish: Mixture, box: Box) -> dict[str, int]:
     def size(factor: Fraction) -> Fraction:
         return sum(scaled(factor).values(), Fraction(0))
 
-    corners = sorted({bound / pull[name] for name, bounds in box.items() for bound in bounds})  # linear in between
+    corners = sorted({Fraction(bound, pull[name]) for name, bounds in box.items() for bound in bounds})
     index = bisect_right(corners, Fraction(total), key=size) - 1
     factor = corners[index]
     if size(factor) < total:

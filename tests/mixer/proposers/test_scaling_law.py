@@ -1,5 +1,6 @@
 """The fit of ε + β·n^(−α): known laws are found again, and nothing strange in the data upsets it."""
 
+import itertools
 import math
 
 import numpy as np
@@ -76,6 +77,18 @@ def test_no_law_nearby_fits_better(law: ScalingLaw, seed: int, factors: list[flo
         exponent=min(max(found.exponent * factors[2], 0.05), 0.8),
     )
     assert huber(found, losses) <= huber(other, losses) * (1 + 1e-4)
+
+
+def test_where_no_irreducible_loss_is_left_the_rest_fits_best() -> None:
+    """A loss that falls faster at the end than any law with ε ≥ 0."""
+    losses = 6 - 0.3 * np.log(SAMPLES)
+    found = fit_scaling_law(SAMPLES.tolist(), losses.tolist())
+    assert found is not None
+    assert found.irreducible == 0
+    for exponent, factor in itertools.product(np.linspace(0.05, 0.3, 51), np.linspace(0.95, 1.05, 21)):
+        at_middle = found.reducible(1e7) * factor
+        other = ScalingLaw(irreducible=0, coefficient=at_middle * 1e7**exponent, exponent=exponent)
+        assert huber(found, losses) <= huber(other, losses) * (1 + 1e-4)
 
 
 @pytest.mark.parametrize("losses", [np.full(128, 3.0), np.linspace(2, 4, 128), np.geomspace(1, 9, 128)])

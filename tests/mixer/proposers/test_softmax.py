@@ -65,7 +65,8 @@ def test_losses_are_averaged_and_what_is_not_finite_is_ignored() -> None:
 
 def test_what_is_out_of_use_is_left_out() -> None:
     state = Softmax().observe(Softmax().start(), Observation(step=1, losses={"c4": 3, "old": 2}, samples={}), EVEN)
-    state = Softmax().observe(state, Observation(step=2, losses={"code": 3}, samples={}), EVEN)
+    assert "old" not in state["losses"]
+    state = Softmax().observe(state, Observation(step=2, losses={"code": 3, "math": 1}, samples={}), EVEN)
     proposal = Softmax().propose(state, {"c4": 0.5, "code": 0.5})
     assert proposal is not None
     assert proposal.weights.keys() == {"c4", "code"}
