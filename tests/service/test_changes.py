@@ -363,23 +363,36 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
         yield Runs(store, plan_cache_size=4)
 
 
-NAMES = st.sampled_from(["c4", "code", "math", "web", "site"])
-NUMBERS = st.lists(st.integers(0, 9), min_size=1, max_size=3)
-ARGUMENTS = st.one_of(
-    st.fixed_dictionaries({"add": st.fixed_dictionaries({"shard_sizes": NUMBERS}, optional={
-        "max_epochs": st.integers(1, 3), "then": NAMES})}),
-    st.fixed_dictionaries({"grow": st.fixed_dictionaries({"first_shard": st.integers(3, 8), "shard_sizes": NUMBERS})}),
-    st.fixed_dictionaries({"quarantine": st.fixed_dictionaries({"shards": NUMBERS}) | st.fixed_dictionaries({
-        "samples": NUMBERS})}),
-    st.fixed_dictionaries({"skip": st.fixed_dictionaries({"samples": st.integers(1, 90)})}),
-    st.fixed_dictionaries({"rename": st.fixed_dictionaries({"from": NAMES})}),
-    st.fixed_dictionaries({"split": st.fixed_dictionaries({"from": NAMES, "shards": NUMBERS})}),
-    st.just({"remove": {}}),
-)  # fmt: skip
-EDITS = st.fixed_dictionaries(
-    {"effective_step": st.integers(0, 59), "corpora": st.dictionaries(NAMES, ARGUMENTS, min_size=1, max_size=3)},
-    optional={"mixture": st.dictionaries(NAMES, st.just(1.0), min_size=1, max_size=1)},
-)
+SHARDS = {"c4": 6, "code": 4, "math": 3}
+OLD, NEW = st.sampled_from([*SHARDS]), st.sampled_from(["web", "site"])
+NAMES = st.one_of(OLD, OLD, NEW)
+NUMBERS = st.lists(st.integers(0, 3), min_size=1, max_size=2)
+
+
+@st.composite
+def changes_of_corpora(draw: st.DrawFn) -> dict[str, Any]:
+    """One change, most of which fit: {name: {verb: arguments}}."""
+    verb = draw(st.sampled_from(["add", "grow", "quarantine", "skip", "rename", "split", "remove"]))
+    name = draw(NEW if verb in ("add", "rename", "split") else NAMES)
+    arguments = {
+        "add": {"shard_sizes": NUMBERS, "max_epochs": st.sampled_from([None, 1, 99]), "then": NAMES},
+        "grow": {"first_shard": st.integers(0, 1).map(lambda more: SHARDS.get(name, 2) + more), "shard_sizes": NUMBERS},
+        "quarantine": {draw(st.sampled_from(["samples", "shards"])): NUMBERS},
+        "skip": {"samples": st.integers(1, 90)},
+        "rename": {"from": NAMES},
+        "split": {"from": NAMES, "shards": NUMBERS},
+        "remove": {},
+    }[verb]
+    given = {key: draw(strategy) for key, strategy in arguments.items()}
+    return {name: {verb: {key: value for key, value in given.items() if value is not None}}}
+
+
+@st.composite
+def edits_of_corpora(draw: st.DrawFn) -> dict[str, Any]:
+    """An edit of one change, or of some, with a mixture or without."""
+    changes = draw(st.lists(changes_of_corpora(), min_size=1, max_size=2))
+    edit = {"effective_step": draw(st.integers(0, 59)), "corpora": {k: v for one in changes for k, v in one.items()}}
+    return edit | draw(st.fixed_dictionaries({}, optional={"mixture": NAMES.map(lambda name: {name: 1.0})}))
 
 
 def stands(plan: Plan, step: int) -> list[tuple[str, int]]:
@@ -390,7 +403,7 @@ def stands(plan: Plan, step: int) -> list[tuple[str, int]]:
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
-@given(st.lists(EDITS, min_size=1, max_size=8))
+@given(st.lists(edits_of_corpora(), min_size=1, max_size=8))
 def test_what_is_accepted_can_be_rebuilt_and_what_is_refused_is_an_error_of_mixer(
     runs: Runs, edits: list[dict[str, Any]]
 ) -> None:
