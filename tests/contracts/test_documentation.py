@@ -153,3 +153,12 @@ def test_yaml_in_pages_is_right(page: Path, tmp_path: Path) -> None:
 def test_there_are_runs_among_the_yaml_of_the_pages() -> None:
     found = [text for page in PAGES for text in blocks(page, "yaml") if "run_name:" in text]
     assert len(found) >= 3
+
+
+@pytest.mark.parametrize("name", ["changing-corpora", "dynamic-mixing"])
+def test_guides_in_python_print_what_they_say(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    page = ROOT / "docs" / "guides" / f"{name}.md"
+    names: dict[str, object] = {}
+    for code in blocks(page, "python"):
+        exec(code, names)
+    assert capsys.readouterr().out == "".join(blocks(page, "text")) != ""

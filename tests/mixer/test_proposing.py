@@ -21,8 +21,6 @@ from mixer.proposers import Ado, ScalingLaw, Softmax
 from mixer.proposing import Dynamic, Observation, Proposal, Proposer, State, listed, share_out
 from mixer.rails import Rails
 from mixer.weights import UNIT
-from tests.conftest import ROOT
-from tests.contracts.test_documentation import blocks
 
 TIME = "2026-11-21T00:00:00Z"
 NUM_STEPS, LEAD = 240, 4
@@ -329,11 +327,3 @@ def test_dynamic_mixing_needs_nothing_heavy() -> None:
     code = "import sys, mixer.proposing, mixer.proposers; print(*[m for m in ('torch', 'scipy') if m in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.split() == []
-
-
-def test_the_guide_prints_what_it_says(capsys: pytest.CaptureFixture[str]) -> None:
-    page = ROOT / "docs" / "guides" / "dynamic-mixing.md"
-    names: dict[str, Any] = {}
-    for code in blocks(page, "python"):
-        exec(code, names)
-    assert capsys.readouterr().out == "".join(blocks(page, "text"))
