@@ -1,6 +1,6 @@
 """service.runs and service.edits: freezing, outages, and what is superseded."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,8 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mixer import FrozenStepError, Ledger, Revision, StaleParentError
-from service.edits import base_schedule, passed_over
+from mixer import FrozenStepError, Ledger, Plan, Revision, StaleParentError
+from service.edits import base_schedule, make_plan, passed_over
 from service.runs import Runs
 from service.schemas import ProgressIn, RevisionIn, RunIn
 from service.store import Store
@@ -227,21 +227,29 @@ def test_passed_over_is_a_tail_that_begins_with_a_passed_edit(
     assert list(found) == expected
 
 
+def stands(plan: Plan, step: int) -> tuple[list[int], list[int]]:
+    """The corpus and the sample in each slot of a step."""
+    batch = plan.batch(step)
+    return batch.corpus.tolist(), batch.sample_id.tolist()
+
+
 class Trainer:
     """A trainer that hands out steps by its ledger, hears from the service or not, and remembers what it did."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, definition: Mapping[str, Any], ledger: Ledger) -> None:
+        self.definition = definition
         self.ledger = ledger
         self.step = 0
         self.frontier = 0
-        self.handed_out: list[dict[str, int]] = []
+        self.handed_out: list[tuple[list[int], list[int]]] = []
 
     def work(self, count: int, *, away: bool) -> None:
         """Hand out steps: below the frontier only, or on and on while the service is away."""
         last = min(self.ledger.base.num_steps, len(self.handed_out) + count)
         last = last if away else min(last, self.frontier)
+        plan = make_plan(self.definition, self.ledger.schedule)
         while len(self.handed_out) < last:
-            self.handed_out.append(self.ledger.schedule.weights_ppb(len(self.handed_out)))
+            self.handed_out.append(stands(plan, len(self.handed_out)))
         self.frontier = max(self.frontier, len(self.handed_out))
         self.step = max(self.step, len(self.handed_out) - 2)
 
@@ -270,6 +278,17 @@ def fresh_runs() -> Iterator[Runs]:
         store.close()
 
 
+def edit_of(amount: int) -> dict[str, Any]:
+    """A mixture, a change of the corpora, or both."""
+    corpora = [
+        None,
+        {"c4": {"quarantine": {"samples": [[100 * amount, 2000 * amount]]}}},
+        {"c4": {"skip": {"samples": 50 * amount}}, "code": {"quarantine": {"shards": [amount % 10]}}},
+    ][amount % 3]
+    mixture = {"c4": 1 - amount / 10, "code": amount / 10} if corpora is None or amount > 6 else None
+    return {"mixture": mixture, "corpora": corpora}
+
+
 EVENTS = st.one_of(
     st.tuples(st.just("edit"), st.integers(-3, 25), st.integers(0, 10)),
     st.tuples(st.just("report"), st.sampled_from(["heard", "request lost", "answer lost"]), st.integers(0, 9)),
@@ -283,15 +302,14 @@ def test_what_was_handed_out_is_what_the_service_shows(events: list[tuple[str, A
     body = run_body(num_steps=60, schedule={"phases": [{"start": 0, "mixture": {"c4": 1.0}}]})
     with fresh_runs() as runs:
         run_id = runs.create(RunIn.model_validate(body))[0].row.id
-        trainer = Trainer(runs.state(run_id).ledger)
+        trainer = Trainer(runs.state(run_id).definition, runs.state(run_id).ledger)
         accepted: list[int] = []
         frontier = 0
         for kind, what, amount in [*events, ("report", "heard", 0)]:
             row = runs.state(run_id).row
             if kind == "edit":
                 step = max(0, row.frontier + what)
-                mixture = {"c4": 1 - amount / 10, "code": amount / 10}
-                change = RevisionIn.model_validate(edit_body(None, step, mixture=mixture))
+                change = RevisionIn.model_validate(edit_body(None, step, **edit_of(amount)))
                 if step < row.frontier:
                     with pytest.raises(FrozenStepError):
                         runs.revise(run_id, change, parent=row.revision)
@@ -312,5 +330,5 @@ def test_what_was_handed_out_is_what_the_service_shows(events: list[tuple[str, A
         state = runs.state(run_id)
         assert [item.number for item in state.ledger.revisions] == accepted == list(range(1, len(accepted) + 1))
         assert trainer.ledger.schedule == state.ledger.schedule
-        shown = [state.ledger.schedule.weights_ppb(step) for step in range(len(trainer.handed_out))]
+        shown = [stands(state.plan, step) for step in range(len(trainer.handed_out))]
         assert shown == trainer.handed_out

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
@@ -183,7 +185,69 @@ def test_many_may_make_the_same_file_at_once(tmp_path: Path) -> None:
         assert list(pool.map(make, range(4))) == [{"runs": 0, "revisions": 0, "superseded": 0}] * 4
 
 
-def test_head_is_the_newest_migration() -> None:
+def alembic() -> Config:
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
-    assert ScriptDirectory.from_config(config).get_current_head() == HEAD
+    return config
+
+
+def test_head_is_the_newest_migration() -> None:
+    assert ScriptDirectory.from_config(alembic()).get_current_head() == HEAD
+
+
+OLD_TABLES = sa.MetaData()  # of the first release, as far as a revision goes
+old_revisions = sa.Table(
+    "revisions",
+    OLD_TABLES,
+    *(sa.Column(name, sa.BigInteger) for name in ("run_key", "number", "parent", "effective_step")),
+    sa.Column("schedule", sa.JSON),
+    *(sa.Column(name, sa.Text) for name in ("author", "reason", "time", "superseded", "superseded_time")),
+)
+
+
+@pytest.fixture
+def old_file(tmp_path: Path) -> Iterator[sa.Engine]:
+    """A database of the first release, with a run and two revisions, one of them superseded."""
+    engine = sa.create_engine(f"sqlite:///{tmp_path / 'old.db'}")
+    with engine.begin() as connection:
+        config = alembic()
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        connection.execute(metadata.tables["runs"].insert().values(**run_row(), key=1))
+        for row in OLD_REVISIONS:
+            connection.execute(old_revisions.insert().values(run_key=1, **row))
+    yield engine
+    engine.dispose()
+
+
+OLD_REVISIONS = [
+    revision_row(1, schedule={"phases": [{"start": "10ba", "mixture": {"c4": 0.3}}]}, superseded=None),
+    revision_row(2, superseded="passed", superseded_time="later", reason="für \u2028 'alle'"),
+]
+
+
+def test_a_file_of_the_first_release_is_migrated(old_file: sa.Engine, tmp_path: Path) -> None:
+    store = Store(tmp_path / "old.db")
+    with store.write() as tx:
+        found = tx.revisions(tx.run("a").key)
+        defaults = {"run_key": 1, "superseded_time": None, "corpora": {}}
+        assert found == [{**defaults, **row} for row in OLD_REVISIONS]
+        corpora = {"c4": {"skip": {"samples": 5}}}
+        tx.add_revision(1, revision_row(3, schedule=None, corpora=corpora))
+        newest = tx.revisions(1, after=2)[0]
+        assert (newest["schedule"], newest["corpora"]) == (None, corpora)
+        assert tx._connection.scalar(sa.text("SELECT count(*) FROM revisions WHERE schedule IS NULL")) == 1
+    with store._engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+    store.close()
+
+
+def test_the_newest_migration_can_be_taken_back(old_file: sa.Engine, tmp_path: Path) -> None:
+    Store(tmp_path / "old.db").close()
+    with old_file.begin() as connection:
+        config = alembic()
+        config.attributes["connection"] = connection
+        command.downgrade(config, "0001")
+    with old_file.connect() as connection:
+        found = [{**row._mapping} for row in connection.execute(sa.select(old_revisions))]
+    assert found == [{"run_key": 1, "superseded": None, "superseded_time": None, **row} for row in OLD_REVISIONS]

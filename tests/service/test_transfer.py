@@ -39,6 +39,34 @@ def target(tmp_path: Path) -> Iterator[Store]:
     store.close()
 
 
+@pytest.fixture
+def changed_lines(tmp_path: Path) -> list[str]:
+    """A ledger whose second revision changes corpora and leaves the weights as they are."""
+    store = Store(tmp_path / "c.db")
+    runs = Runs(store, plan_cache_size=4)
+    body = run_body()
+    body["schedule"]["changes"] = [{"start": "9ba", "corpora": {"c4": {"skip": {"samples": 5}}}}]
+    run_id = runs.create(RunIn.model_validate(body))[0].row.id
+    runs.revise(run_id, RevisionIn.model_validate(edit_body()), parent=0)
+    corpora = {"web": {"rename": {"from": "code"}}, "c4": {"quarantine": {"samples": [5, [7, 9]]}}}
+    runs.revise(run_id, RevisionIn.model_validate(edit_body(1, 600, mixture=None, corpora=corpora)), parent=1)
+    found = list(export_ledger(store, run_id))
+    store.close()
+    return found
+
+
+def test_changes_of_corpora(changed_lines: list[str], target: Store) -> None:
+    first, second = (json.loads(line)["revision"] for line in changed_lines[1:3])
+    assert "corpora" not in first  # as it was written before there were any
+    assert second["schedule"] is None
+    assert second["corpora"]["c4"] == {"quarantine": {"samples": [[5, 6], [7, 9]]}}
+    row = import_ledger(target, changed_lines)
+    assert list(export_ledger(target, row.id)) == changed_lines
+    plan = Runs(target, plan_cache_size=4).state(row.id).plan
+    assert plan.counts(600) == {"c4": 8, "web": 8}
+    assert plan.steps_of("c4", 5, start=600) == []
+
+
 def test_lines(lines: list[str]) -> None:
     items = [json.loads(line) for line in lines]
     assert [next(iter(item)) for item in items] == [
@@ -77,6 +105,22 @@ def change(*path: Any, value: Any) -> Callable[[Items], Items]:
 
 
 @pytest.mark.parametrize(
+    ("corpora", "problem"),
+    [
+        ({"c4": {"burn": {}}}, r"line 3: expected one of add, .* @ \$.revision.corpora.c4"),
+        ({"c4": {"skip": {"samples": "x"}}}, r"line 3: .* @ \$.revision.corpora.c4.skip.samples"),
+        ({"c5": {"skip": {"samples": 1}}}, "not sound: there is no corpus 'c5'"),
+        (5, r"line 3: .* @ \$.corpora"),
+    ],
+)
+def test_changes_that_cannot_be(changed_lines: list[str], target: Store, corpora: Any, problem: str) -> None:
+    item = json.loads(changed_lines[2])
+    item["revision"]["corpora"] = corpora
+    with pytest.raises(LedgerFileError, match=problem):
+        import_ledger(target, [*changed_lines[:2], json.dumps(item), *changed_lines[3:]])
+
+
+@pytest.mark.parametrize(
     ("damage", "problem"),
     [
         (lambda items: items[:-1], "the file is not whole"),
@@ -109,5 +153,5 @@ def test_a_line_cut_short(lines: list[str], target: Store) -> None:
 
 def test_another_order_version(lines: list[str], target: Store) -> None:
     head = json.loads(lines[0]) | {"order_version": 999}
-    with pytest.raises(OrderVersionError):
+    with pytest.raises(OrderVersionError, match=r"version 999, .* import and serve the file with the release that"):
         import_ledger(target, [json.dumps(head), *lines[1:]])
