@@ -46,7 +46,7 @@ def fill_batch(num_samples: int) -> FillBatch | None:
         is_worker = multiprocessing.current_process().daemon  # of a data loader: these live short, and are many
         if _num_picked >= WORTH_LOADING and not is_worker and _loading.acquire(blocking=False):
             try:
-                _decide(load())
+                use(load())
             finally:
                 _loading.release()
     return _loaded
@@ -74,7 +74,8 @@ def load() -> FillBatch | None:
     return loaded
 
 
-def _decide(loaded: FillBatch | None) -> None:
+def use(loaded: FillBatch | None) -> None:
+    """From now on work with this function, or with NumPy."""
     global _loaded, _is_decided
     _loaded, _is_decided = loaded, True
 
@@ -159,7 +160,7 @@ class BatchFiller:
             expected = by_numpy()
             if not np.array_equal(out, expected):
                 _log.error("compiled code picks other samples than NumPy at step %d: it is not used", place.step)
-                _decide(None)
+                use(None)
                 return expected
             self._is_trusted = True
         return corpus, ordinal, epoch, sample_id

@@ -182,7 +182,7 @@ def test_code_that_picks_other_samples_than_numpy_is_not_used(
         arguments[-1][3, 2] += 1
         return missing
 
-    compiled._decide(wrong)
+    compiled.use(wrong)
     assert np.array_equal(plan.batch(1).sample_id, right)
     assert compiled.fill_batch(compiled.WORTH_LOADING) is None
     assert [record.levelname for record in caplog.records] == ["ERROR"]
