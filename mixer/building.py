@@ -116,11 +116,11 @@ class Builder:
             return weights
         handed: dict[int, int] = {}
         for index, weight in weights.items():
-            heir = self._heir(index, step)
+            heir = self._heir(index, weight, step)
             handed[heir] = handed.get(heir, 0) + weight
         return dict(sorted(handed.items()))
 
-    def _heir(self, index: int, step: int) -> int:
+    def _heir(self, index: int, weight: int, step: int) -> int:
         names, seen = self._domain.names, {index}
         heir = index
         while heir in self._spent:
@@ -133,6 +133,7 @@ class Builder:
                     step=step,
                 )
             seen.add(heir)
+            self._domain.check_readable(names[heir], weight, step)
         return heir
 
     def _first_over_cap(self, segment: Segment, stop: int, step: int) -> int:

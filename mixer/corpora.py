@@ -77,7 +77,7 @@ class Domain:
         for name, weight in mixture.items():
             if weight:
                 index = self.index[self.meant(name)]
-                self._check_readable(self.names[index], weight, step)
+                self.check_readable(self.names[index], weight, step)
                 weights[index] = weights.get(index, 0) + weight
         return dict(sorted(weights.items()))
 
@@ -91,6 +91,20 @@ class Domain:
         """The first ordinal beyond the corpus's cap, as it is read now; None without a cap."""
         cap = self._corpora[self.names[index]].max_epochs
         return None if cap is None else self._orders[index].start_of(cap)
+
+    def check_readable(self, name: str, weight: int, step: int) -> None:
+        """Raise ScheduleError for a corpus that is not there at `step`, CorpusError for one without samples."""
+        if name not in self._present:
+            raise ScheduleError.of(
+                [
+                    f"corpus '{name}' has weight {weight / 1e9:g} at step {step}, but is not part of the run there: "
+                    "change the mixture in the revision that removes it, or in one that comes after it was added"
+                ]
+            )
+        if not self._orders[self.index[name]].num_readable:
+            raise CorpusError(
+                f"corpus '{name}' has no samples (left) at step {step}: leave it out of the schedule", path=name
+            )
 
     def source(self, change: Change) -> str:
         """The corpus at whose place a change acts: for a name that is new, the one it comes from."""
@@ -169,19 +183,6 @@ class Domain:
                 change, f"'{self.source(change)}' has {key} 0 to {end - 1}, found {ranges.ends[-1] - 1}", f".{key}"
             )
         return ranges
-
-    def _check_readable(self, name: str, weight: int, step: int) -> None:
-        if name not in self._present:
-            raise ScheduleError.of(
-                [
-                    f"corpus '{name}' has weight {weight / 1e9:g} at step {step}, but is not part of the run there: "
-                    "change the mixture in the revision that removes it, or in one that comes after it was added"
-                ]
-            )
-        if not self._orders[self.index[name]].num_readable:
-            raise CorpusError(
-                f"corpus '{name}' has no samples (left) at step {step}: leave it out of the schedule", path=name
-            )
 
     def _refuse(self, change: Change, message: str, key: str = "") -> None:
         raise ScheduleError.of([f"{message} @ {change.place}{key}"])

@@ -41,7 +41,8 @@ def fork(
         return ledger
     until = plan.schedule.num_steps if until is None else until
     before, after = plan.drawn_before(step), plan.drawn_before(until)
-    changed = {change.name for change in plan.schedule.changes if step < change.step < until}
+    later = [change for change in plan.schedule.changes if step < change.step < until]
+    changed = {name for change in later for name in (change.name, change.arguments.get("from"))}
     corpora = {}
     for name, drawn in before.items():
         if after[name] <= drawn:

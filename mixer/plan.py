@@ -6,7 +6,7 @@ and the tests that hold them. `ORDER_VERSION` names the order itself: any change
 Arithmetic only: standard library and NumPy.
 """
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -162,9 +162,12 @@ class Plan:
         return self._orders[self._index(corpus)]
 
     def past(self, step: int) -> Past:
-        """What the steps before leave to those from `past.step` on, the start of the stretch that holds `step`."""
+        """What the steps before leave to those from `past.step` on: the start of the stretch of the last step before.
+
+        Not one that begins at `step`: a revision there might yet let the stretch before it go on.
+        """
         self._check_step(step, end=True)
-        segment = self._segments[max(bisect_right(self._starts, step) - 1, 0)]
+        segment = self._segments[max(bisect_left(self._starts, step) - 1, 0)]
         return Past(
             step=segment.start,
             drawn=dict(zip(self.names, segment.drawn, strict=True)),

@@ -76,8 +76,11 @@ class SlowRun:
         return drawn
 
     def would_exceed(self, name: str, num_draws: int) -> bool:
-        cap, order = self.caps[name].max_epochs, deepcopy(self.orders[name])
-        return cap is not None and any(order.take()[0] >= cap for _ in range(num_draws))
+        cap = self.caps[name].max_epochs
+        if cap is None:
+            return False
+        order = deepcopy(self.orders[name])
+        return any(order.take()[0] >= cap for _ in range(num_draws))
 
     def weights(self, mixture: Mapping[str, int]) -> dict[str, int]:
         """Weights above 0, by the names that the corpora have now, shares of spent ones handed on."""

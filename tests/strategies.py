@@ -1,5 +1,6 @@
 """Hypothesis strategies for schedules and corpora, shared by the tests of every package."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from hypothesis import strategies as st
@@ -12,8 +13,9 @@ NAMES = ("c4", "code", "dclm", "flan", "math", "qa", "sci", "wiki")
 
 @st.composite
 def mixtures(draw: st.DrawFn, names: tuple[str, ...]) -> dict[str, float]:
-    """A mixture of some of `names`: weights from 1e-9 to 1, some of them 0."""
-    raw = {name: draw(st.sampled_from([0, 1, 1, 2, 5, 30, 1000, 10**6])) * draw(st.integers(1, 9)) for name in names}
+    """A mixture of some of `names`: weights from 1e-9 to 1, or all of one size, some of them 0."""
+    sizes = draw(st.sampled_from([[0, 1, 1, 2, 5, 30, 1000, 10**6], [0, 1, 1]]))
+    raw = {name: draw(st.sampled_from(sizes)) * draw(st.integers(1, 9)) for name in names}
     if not any(raw.values()):
         raw[draw(st.sampled_from(names))] = 1
     ppb = {name: value * UNIT // sum(raw.values()) for name, value in raw.items()}
@@ -53,3 +55,34 @@ def shard_sizes(draw: st.DrawFn) -> list[int]:
     """Samples of each shard of a small corpus; shards may be empty, the corpus is not."""
     sizes = draw(st.lists(st.integers(0, 30), min_size=1, max_size=9))
     return sizes if sum(sizes) else [1]
+
+
+@st.composite
+def ranges_below(draw: st.DrawFn, end: int) -> list[int | list[int]]:
+    """Numbers below `end` (at least 1) as people write them: single ones and [start, end) pairs, in any order."""
+    pairs = st.tuples(st.integers(0, end - 1), st.integers(1, 6)).map(lambda p: [p[0], min(p[0] + p[1], end)])
+    return draw(st.lists(st.integers(0, end - 1) | pairs, min_size=1, max_size=3))
+
+
+@st.composite
+def corpus_changes(draw: st.DrawFn, verb: str, shapes: Mapping[str, list[int]]) -> dict[str, Any]:
+    """A change of corpora {name: {verb: arguments}} that mostly fits a run of these corpora (name → shard sizes)."""
+    name, shards = draw(st.sampled_from(sorted(shapes.items())))
+    other = draw(st.sampled_from(sorted(set(NAMES) - shapes.keys()) or NAMES) | st.sampled_from(NAMES))
+    few_shards = st.lists(st.integers(0, 12), min_size=1, max_size=3)
+    if verb == "add":
+        return {other: {"add": {"shard_sizes": [*draw(few_shards), 5]}}}
+    if verb == "remove":
+        return {name: {"remove": {}}}
+    if verb == "skip":
+        return {name: {"skip": {"samples": draw(st.integers(1, 2 * sum(shards) + 2))}}}
+    if verb == "grow":
+        first = len(shards) + draw(st.sampled_from([0, 0, 0, 0, 0, 0, 0, 1]))
+        return {name: {"grow": {"first_shard": first, "shard_sizes": draw(few_shards)}}}
+    if verb == "rename":
+        return {other: {"rename": {"from": name}}}
+    if verb == "split":
+        return {other: {"split": {"from": name, "shards": draw(ranges_below(len(shards)))}}}
+    kinds = {"samples": sum(shards), "shards": len(shards)}
+    chosen = draw(st.sets(st.sampled_from([kind for kind in kinds if kinds[kind]]), min_size=1))
+    return {name: {"quarantine": {kind: draw(ranges_below(kinds[kind])) for kind in sorted(chosen)}}}
