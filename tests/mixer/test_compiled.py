@@ -53,14 +53,13 @@ def runs(draw: st.DrawFn, length: int) -> list[Run]:
     for start, end in pairwise([0, *cuts, length]):
         least = max(end - start, 1)
         size = draw(st.integers(least, least + 50) | st.integers(least, MAX_SIZE))
-        inner = draw(st.lists(st.integers(0, size), max_size=20))
-        ends = np.array([*sorted(inner), size])
-        sample_ends = ends + draw(st.integers(0, 2**40))
-        offset = draw(st.integers(0, size - (end - start)))
-        strides = np.array(draw(st.lists(st.sampled_from([1, 2]), min_size=len(ends), max_size=len(ends))))
-        made.append(
-            Run(draw(st.integers(0, 2**40)), draw(WORDS), size, offset, end - start, ends, sample_ends, strides)
+        ends = np.array([*sorted(draw(st.lists(st.integers(0, size), max_size=20))), size])
+        sample_ends, strides = (
+            np.array(draw(st.lists(numbers, min_size=len(ends), max_size=len(ends))))
+            for numbers in (st.integers(0, 2**40), st.sampled_from([1, 2]))
         )
+        epoch, key, offset = draw(st.integers(0, 2**40)), draw(WORDS), draw(st.integers(0, size - (end - start)))
+        made.append(Run(epoch, key, size, offset, end - start, ends, sample_ends, strides))
     return made
 
 
