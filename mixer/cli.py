@@ -180,52 +180,51 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    def add(command: Any, description: str, *others: str) -> argparse.ArgumentParser:
-        name = command.__name__
-        sub = commands.add_parser(
-            name,
-            help=description,
-            description=f"{description}.",
-            epilog=f"{RUNS}\n{STEPS}\n\n{_examples(name)}",
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        sub.set_defaults(command=command)
-        sub.add_argument("run", metavar="RUN", help="a YAML file, an exported ledger, or an address")
-        if command is diff:
-            sub.add_argument("other", metavar="RUN", help="the one to compare it with")
-        sub.add_argument(
-            "--size",
-            action="append",
-            default=[],
-            metavar="NAME=TOKENS",
-            type=_size,
-            help="size of a corpus of a YAML file that is not on disk: 12e9tok, or a number of samples",
-        )
-        sub.add_argument(
-            "--token-over-http", action="store_true", help="send the token to another machine without encryption"
-        )
-        if command is not plot:
-            sub.add_argument("--json", action="store_true", help="for programs")
-        return sub
-
-    add(show, "the phases of the schedule, and the revisions made to it")
-    _add_questions(add(forecast, "samples, tokens and epochs of each corpus, and where it begins to repeat"))
-    sub = add(batch, "what stands in each slot of a step")
+    _add(commands, show, "the phases of the schedule, and the revisions made to it")
+    _add_questions(_add(commands, forecast, "samples, tokens and epochs of each corpus, and where it begins to repeat"))
+    sub = _add(commands, batch, "what stands in each slot of a step")
     sub.add_argument("step", metavar="STEP")
     sub.add_argument("--all", action="store_true", help="every slot, not only the first 16")
-    sub = add(locate, "every step that reads a sample")
+    sub = _add(commands, locate, "every step that reads a sample")
     sub.add_argument("corpus", metavar="CORPUS")
     sub.add_argument("sample", metavar="SAMPLE", type=int)
     sub.add_argument("--start", default="0", metavar="STEP", help="first step to look at")
     sub.add_argument("--end", metavar="STEP", help="first step not to look at (default: the end of the run)")
-    sub = add(diff, "where the weights of two runs differ, and what one reads that the other does not")
+    sub = _add(commands, diff, "where the weights of two runs differ, and what one reads that the other does not")
     sub.add_argument("--step", metavar="STEP", help="count what is read below it (default: the end of the shorter run)")
     sub.add_argument("--all", action="store_true", help="every difference, not only the first 16")
-    add(plot, "a picture of the schedule, and of how often each corpus has been read").add_argument(
-        "--out", default="schedule.svg", metavar="FILE", help=".svg, .png or .pdf [%(default)s]"
-    )
+    sub = _add(commands, plot, "a picture of the schedule, and of how often each corpus has been read")
+    sub.add_argument("--out", default="schedule.svg", metavar="FILE", help=".svg, .png or .pdf [%(default)s]")
     return parser
+
+
+def _add(commands: Any, command: Any, description: str) -> argparse.ArgumentParser:
+    """The parser of a command, with what all of them take."""
+    sub: argparse.ArgumentParser = commands.add_parser(
+        command.__name__,
+        help=description,
+        description=f"{description}.",
+        epilog=f"{RUNS}\n{STEPS}\n\n{_examples(command.__name__)}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    sub.set_defaults(command=command)
+    sub.add_argument("run", metavar="RUN", help="a YAML file, an exported ledger, or an address")
+    if command is diff:
+        sub.add_argument("other", metavar="RUN", help="the one to compare it with")
+    sub.add_argument(
+        "--size",
+        action="append",
+        default=[],
+        metavar="NAME=TOKENS",
+        type=_size,
+        help="size of a corpus of a YAML file that is not on disk: 12e9tok, or a number of samples",
+    )
+    sub.add_argument(
+        "--token-over-http", action="store_true", help="send the token to another machine without encryption"
+    )
+    if command is not plot:
+        sub.add_argument("--json", action="store_true", help="for programs")
+    return sub
 
 
 def _add_questions(sub: argparse.ArgumentParser) -> None:

@@ -115,7 +115,7 @@ class Solver:
         None: not even in the last step.
         """
         self._check(use)
-        at = self._starts_as_written(use.corpus) if use.weight is None else self._starts_at(use, use.weight)
+        at = self._starts_as_written(use.corpus) if use.weight is None else self._starts_at(use)
         end = self.schedule.num_steps if use.end is None else use.end
         joined = [change.step for change in self.schedule.changes if change.name == use.corpus]
         first = self.frozen if use.corpus in self._corpora else max(self.frozen, *joined[:1])
@@ -137,14 +137,13 @@ class Solver:
         return self._answer(replace(use, weight=UNIT - less), self._at_weight(use, UNIT - less))
 
     def _at_weight(self, use: Use, weight: int) -> Schedule:
-        start = use.start or 0
-        written = next((phase.ramp for phase in self.schedule.phases if phase.start == start), None)
-        return with_weight(self.schedule, use.corpus, weight, start=start, end=use.end, ramp=use.ramp or written)
+        written = next((phase.ramp for phase in self.schedule.phases if phase.start == use.start), None)
+        return with_use(self.schedule, replace(use, weight=weight, ramp=use.ramp or written))
 
-    def _starts_at(self, use: Use, weight: int) -> Callable[[int], Schedule]:
-        """step → the schedule in which the corpus comes in there at `weight`."""
-        without = with_weight(self.schedule, use.corpus, 0, start=self.frozen)
-        return lambda step: with_weight(without, use.corpus, weight, start=step, end=use.end, ramp=use.ramp)
+    def _starts_at(self, use: Use) -> Callable[[int], Schedule]:
+        """step → the schedule in which the corpus comes in there, and is not read before."""
+        without = with_use(self.schedule, Use(corpus=use.corpus, start=self.frozen))
+        return lambda step: with_use(without, replace(use, start=step))
 
     def _starts_as_written(self, corpus: str) -> Callable[[int], Schedule]:
         """step → the schedule in which the corpus comes in there, and not where it is written to."""
@@ -153,8 +152,9 @@ class Solver:
 
         def at(step: int) -> Schedule:
             if step < written:
-                return with_weight(self.schedule, corpus, phase.mixture[corpus], start=step, end=written, ramp=ramp)
-            return with_weight(self.schedule, corpus, 0, start=self.frozen, end=step, ramp_back=ramp)
+                earlier = Use(corpus=corpus, weight=phase.mixture[corpus], start=step, end=written, ramp=ramp)
+                return with_use(self.schedule, earlier)
+            return with_use(self.schedule, Use(corpus=corpus, start=self.frozen, end=step), ramp_back=ramp)
 
         return at
 
@@ -173,7 +173,7 @@ class Solver:
     def _excess(self, corpus: str, schedule: Schedule) -> int:
         """Samples that a run under `schedule` reads of the corpus beyond what it may."""
         plan = self._plan(corpus, schedule)
-        order = plan._orders[plan.names.index(corpus)]
+        order = plan.order_of(corpus)
         return plan.drawn_before(schedule.num_steps)[corpus] - order.start_of(self.max_epochs)
 
     def _plan(self, corpus: str, schedule: Schedule) -> Plan:
@@ -207,7 +207,7 @@ def needed_by(plan: Plan, step: int, shard_bytes: Mapping[str, Sequence[int]] | 
     """
     needs = {}
     for name, forecast in plan.forecast(step).items():
-        order = plan._orders[plan.names.index(name)]
+        order = plan.order_of(name)
         samples = min(forecast.samples, order.start_of(1))
         shards = _shards_entered(order, samples)
         known = (shard_bytes or {}).get(name)
@@ -235,27 +235,18 @@ def _shards_entered(order: CorpusOrder, end: int) -> _I64:
     return np.flatnonzero((np.cumsum(entered)[:-1] > 0) & (order.shard_sizes > 0))
 
 
-def with_weight(
-    schedule: Schedule,
-    corpus: str,
-    weight: int,
-    *,
-    start: int = 0,
-    end: int | None = None,
-    ramp: Ramp | None = None,
-    ramp_back: Ramp | None = None,
-) -> Schedule:
-    """`schedule` with `corpus` at `weight` (parts per 10^9) in steps [start, end), reached over `ramp`.
+def with_use(schedule: Schedule, use: Use, *, ramp_back: Ramp | None = None) -> Schedule:
+    """`schedule` with the corpus at `use.weight` (None: not read) in steps [start, end) of `use`, by its ramp.
 
     The others share the rest as they do without it; where it stands alone, as they last did before, or else first do
-    after. A ramp under way at `start` or `end` is cut there; `ramp_back` leads to what is written from `end` on. Raises
+    after. A ramp under way at start or end is cut there; `ramp_back` leads to what is written from the end on. Raises
     MixerError if there is no other corpus to share the rest.
     """
-    end = schedule.num_steps if end is None else end
-    during = _clip(_with_share(schedule.phases, corpus, weight), start, end)
+    start, end = use.start or 0, schedule.num_steps if use.end is None else use.end
+    during = _clip(_with_share(schedule.phases, use.corpus, use.weight or 0), start, end)
     after = _clip(schedule.phases, end, schedule.num_steps)
     if during:
-        during[0] = replace(during[0], ramp=ramp)
+        during[0] = replace(during[0], ramp=use.ramp)
     if after:
         after[0] = replace(after[0], ramp=after[0].ramp or ramp_back)
     first, *others = (*_clip(schedule.phases, 0, start), *during, *after)

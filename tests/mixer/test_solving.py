@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mixer import Corpus, MixerError, Plan, Ramp, Schedule
-from mixer.solving import Answer, Solver, Use, needed_by, with_weight
+from mixer.solving import Answer, Solver, Use, needed_by, with_use
 from mixer.weights import UNIT
 from tests.strategies import schedules, shard_sizes
 
@@ -54,8 +54,8 @@ def limit(solver: Solver, corpus: str) -> int:
 
 def used_from(solver: Solver, use: Use, start: int) -> Schedule:
     """What `earliest_start` is about, in its own words: the corpus out from `frozen` on, then in from `start` on."""
-    without = with_weight(solver.schedule, use.corpus, 0, start=solver.frozen)
-    return with_weight(without, use.corpus, use.weight or 0, start=start, end=use.end, ramp=use.ramp)
+    without = with_use(solver.schedule, Use(corpus=use.corpus, start=solver.frozen))
+    return with_use(without, replace(use, start=start))
 
 
 @given(question=questions())
@@ -121,7 +121,7 @@ def test_a_weight_is_set_where_it_is_asked_for_and_nothing_else_changes(
     solver, use = question
     schedule, start, weight = solver.schedule, use.start or 0, use.weight or 0
     end = use.end or schedule.num_steps
-    changed = with_weight(schedule, use.corpus, weight, start=start, end=end, ramp=use.ramp, ramp_back=back)
+    changed = with_use(schedule, use, ramp_back=back)
     ramped = any(phase.ramp for phase in schedule.phases if phase.start <= end < phase.end)
     for step in range(schedule.num_steps):
         was, now = schedule.weights_ppb(step), changed.weights_ppb(step)
@@ -141,13 +141,13 @@ def test_a_weight_is_set_where_it_is_asked_for_and_nothing_else_changes(
 
 def test_where_a_corpus_stands_alone_the_others_share_as_they_did_before() -> None:
     schedule = phases((0, {"c4": 0.5, "code": 0.5}), (40, {"math": 1.0}))
-    changed = with_weight(schedule, "math", UNIT // 5, start=60)
+    changed = with_use(schedule, Use(corpus="math", weight=UNIT // 5, start=60))
     assert changed.weights(60) == {"c4": 0.4, "code": 0.4, "math": 0.2}
     assert changed.weights(59)["math"] == 1
-    first = with_weight(phases((0, {"math": 1.0}), (40, {"c4": 1.0})), "math", 0, end=20)
+    first = with_use(phases((0, {"math": 1.0}), (40, {"c4": 1.0})), Use(corpus="math", end=20))
     assert first.weights(0) == {"c4": 1.0}
     with pytest.raises(MixerError, match="'c4' is the only corpus of the schedule: nothing could take the rest"):
-        with_weight(phases((0, {"c4": 1.0})), "c4", UNIT // 2)
+        with_use(phases((0, {"c4": 1.0})), Use(corpus="c4", weight=UNIT // 2))
 
 
 def test_a_switchpoint_that_is_moved_takes_its_ramp_with_it() -> None:
