@@ -10,6 +10,7 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 from mixer import reports
@@ -17,7 +18,9 @@ from mixer.comparing import compare
 from mixer.duration import parse_steps
 from mixer.errors import MixerError, ShardError
 from mixer.opening import open_run
+from mixer.plan import Plan
 from mixer.plot import plot_plan
+from mixer.provenance import Provenance
 from mixer.ramp import SHAPES, Ramp
 from mixer.reports import Report
 from mixer.runfile import PlannedRun
@@ -42,8 +45,12 @@ EXAMPLES: dict[str, list[str]] = {
         "forecast cfg.yaml --largest-weight math@20000ba --until 50000ba",
         "forecast cfg.yaml --needed-by 20000ba",
     ],
-    "batch": ["batch cfg.yaml 6000"],
-    "locate": ["locate cfg.yaml starcoder 12345"],
+    "batch": ["batch cfg.yaml 6000", "batch cfg.yaml 6000 --documents"],
+    "locate": [
+        "locate cfg.yaml starcoder 12345",
+        "locate cfg.yaml starcoder --document train-00000.parquet:17",
+        "locate http://127.0.0.1:8321/v1/runs/midtraining c4 --document c4.json.gz:100-120 --folder c4=data/c4/train",
+    ],
     "diff": [
         "diff before.yaml after.yaml --step 40000",
         "diff cfg.yaml http://127.0.0.1:8321/v1/runs/midtraining",
@@ -100,15 +107,28 @@ def forecast(runs: Runs, arguments: argparse.Namespace) -> Report:
 
 def batch(runs: Runs, arguments: argparse.Namespace) -> Report:
     plan = runs[arguments.run].plan()
-    return reports.batch(plan, plan.batch(_steps(arguments.step, plan.schedule)), every=arguments.all)
+    found = plan.batch(_steps(arguments.step, plan.schedule))
+    return reports.batch(
+        plan, found, _provenance(runs, arguments, plan), documents=arguments.documents, every=arguments.all
+    )
 
 
 def locate(runs: Runs, arguments: argparse.Namespace) -> Report:
-    plan = runs[arguments.run].plan()
+    if (arguments.sample is None) == (arguments.document is None):
+        raise MixerError("name either a SAMPLE or a --document SOURCE:RECORD")
+    run = runs[arguments.run]
+    plan = run.plan()
     start = _steps(arguments.start, plan.schedule)
     end = plan.schedule.num_steps if arguments.end is None else _steps(arguments.end, plan.schedule)
-    found = plan.steps_of(arguments.corpus, arguments.sample, start, end)
-    return reports.locate(arguments.corpus, arguments.sample, found, start=start, end=end)
+    provenance = _provenance(runs, arguments, plan)
+    if arguments.document is None:
+        plan.steps_of(arguments.corpus, arguments.sample, start, start)  # refuses a sample that there is not
+        samples = [[arguments.sample, arguments.sample + 1]]
+    else:
+        samples = provenance.samples_of(arguments.corpus, *arguments.document)
+    reads = provenance.reads_of(arguments.corpus, samples, start, end)
+    asked = (arguments.corpus, samples, arguments.document)
+    return reports.locate(asked, reads, start=start, end=end, trained=run.step)
 
 
 def diff(runs: Runs, arguments: argparse.Namespace) -> Report:
@@ -124,6 +144,10 @@ def plot(runs: Runs, arguments: argparse.Namespace) -> Report:
     run = runs[arguments.run]
     plot_plan(run.plan(), arguments.out, title=run.name, frontier=run.frontier)
     return Report(data=arguments.out, lines=[arguments.out])
+
+
+def _provenance(runs: Runs, arguments: argparse.Namespace, plan: Plan) -> Provenance:
+    return Provenance(plan, {**runs[arguments.run].folders, **dict(arguments.folder)})
 
 
 def _open_runs(arguments: argparse.Namespace) -> Runs:
@@ -185,9 +209,18 @@ def _parser() -> argparse.ArgumentParser:
     sub = _add(commands, batch, "what stands in each slot of a step")
     sub.add_argument("step", metavar="STEP")
     sub.add_argument("--all", action="store_true", help="every slot, not only the first 16")
-    sub = _add(commands, locate, "every step that reads a sample")
+    sub.add_argument("--documents", action="store_true", help="and which records of which sources stand there")
+    _add_folders(sub)
+    sub = _add(commands, locate, "every step that reads a sample, or a source document")
     sub.add_argument("corpus", metavar="CORPUS")
-    sub.add_argument("sample", metavar="SAMPLE", type=int)
+    sub.add_argument("sample", metavar="SAMPLE", type=int, nargs="?")
+    sub.add_argument(
+        "--document",
+        metavar="SOURCE:RECORD[-LAST]",
+        type=_document,
+        help="a record of a source file, from 1, or several",
+    )
+    _add_folders(sub)
     sub.add_argument("--start", default="0", metavar="STEP", help="first step to look at")
     sub.add_argument("--end", metavar="STEP", help="first step not to look at (default: the end of the run)")
     sub = _add(commands, diff, "where the weights of two runs differ, and what one reads that the other does not")
@@ -225,6 +258,17 @@ def _add(commands: Any, command: Any, description: str) -> argparse.ArgumentPars
     if command is not plot:
         sub.add_argument("--json", action="store_true", help="for programs")
     return sub
+
+
+def _add_folders(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
+        "--folder",
+        action="append",
+        default=[],
+        metavar="NAME=DIR",
+        type=_folder,
+        help="where a corpus lies, for its documents, if the run does not say",
+    )
 
 
 def _add_questions(sub: argparse.ArgumentParser) -> None:
@@ -277,6 +321,21 @@ def _size(text: str) -> tuple[str, str]:
     if not equals:
         raise argparse.ArgumentTypeError(f"expected NAME=TOKENS like c4=128e9tok, found '{text}'")
     return name, size
+
+
+def _folder(text: str) -> tuple[str, Path]:
+    name, equals, folder = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"expected NAME=DIR like c4=data/c4/train, found '{text}'")
+    return name, Path(folder)
+
+
+def _document(text: str) -> tuple[str, int, int]:
+    """The source, and the records from the first on to the one after the last."""
+    match = re.fullmatch(r"(.+):([0-9]+)(?:-([0-9]+))?", text)
+    if not match or int(match[3] or match[2]) < int(match[2]):
+        raise argparse.ArgumentTypeError(f"expected SOURCE:RECORD or SOURCE:FIRST-LAST like a.jsonl:17, found '{text}'")
+    return match[1], int(match[2]), int(match[3] or match[2]) + 1
 
 
 Asked = tuple[str, int | None, str | None]

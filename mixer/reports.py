@@ -1,13 +1,17 @@
 """What `switchpoint-mixer` says: each answer as data for programs and as lines for people. Nothing is printed here."""
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from mixer.changes import Change
 from mixer.comparing import Comparison, Reads
+from mixer.documents import Passage
 from mixer.ledger import Revision
 from mixer.plan import Batch, Forecast, Plan
+from mixer.provenance import Provenance, Read
 from mixer.runfile import PlannedRun
 from mixer.solving import Answer, Need, Solver, Use
 from mixer.weights import UNIT
@@ -40,15 +44,23 @@ def show(run: PlannedRun) -> Report:
         f"{run.name}: {schedule.num_steps:,} steps x {schedule.global_batch_size:,} samples x {schedule.seq_len:,} "
         f"tokens = {tokens(schedule.num_steps * schedule.tokens_per_step)} tokens"
     ]
+    changes = _changes(schedule.changes)
     if run.ledger is not None:
         revisions = run.ledger.revisions
         data |= {"revision": run.ledger.in_force, "frontier": run.frontier, "step": run.step}
         data |= {"revisions": [revision.to_dict() for revision in revisions]}
         trained = "no step reported" if run.step is None else f"{run.step:,} steps trained"
         lines.append(f"revision {run.ledger.in_force} in force; {trained}; frozen below step {run.frontier or 0:,}")
-        lines += table(["from step", "tokens", "mixture", "ramp"], rows)
+        lines += [*table(["from step", "tokens", "mixture", "ramp"], rows), *changes]
         return Report(data=data, lines=[*lines, *_history(revisions)])
-    return Report(data=data, lines=[*lines, *table(["from step", "tokens", "mixture", "ramp"], rows)])
+    return Report(data=data, lines=[*lines, *table(["from step", "tokens", "mixture", "ramp"], rows), *changes])
+
+
+def _changes(changes: Sequence[Change]) -> list[str]:
+    rows = [
+        [f"{change.step:,}", change.name, change.verb, _cut(json.dumps(change.arguments), 60)] for change in changes
+    ]
+    return table(["from step", "corpus", "change", ""], rows) if rows else []
 
 
 def _history(revisions: Sequence[Revision]) -> list[str]:
@@ -203,23 +215,86 @@ def needed_by(needs: Mapping[str, Need], step: int) -> Report:
     return Report(data={"step": step, "corpora": {name: vars(need) for name, need in needs.items()}}, lines=lines)
 
 
-def batch(plan: Plan, found: Batch, *, every: bool) -> Report:
-    """What stands in each slot of a step; as text the first slots, or `every` one."""
+def batch(plan: Plan, found: Batch, provenance: Provenance, *, documents: bool, every: bool) -> Report:
+    """What stands in each slot of a step, if asked for with its source documents; as text the first, or `every` one."""
     names = [plan.names[index] for index in found.corpus.tolist()]
-    columns = {"ordinal": found.ordinal.tolist(), "epoch": found.epoch.tolist(), "sample_id": found.sample_id.tolist()}
+    places = provenance.places(found, range(len(names)))
+    columns: dict[str, list[Any]] = {
+        "ordinal": found.ordinal.tolist(),
+        "epoch": found.epoch.tolist(),
+        "sample_id": found.sample_id.tolist(),
+        "shard": [place.shard for place in places],
+        "row": [place.row for place in places],
+    }
+    if documents:
+        columns["documents"] = [
+            [_passage(passage) for passage in provenance.passages(found, slot)] for slot in range(len(names))
+        ]
     counts = ", ".join(f"{count:,} of {name}" for name, count in sorted(Counter(names).items()))
-    rows = [[str(slot), *map(str, cells)] for slot, cells in enumerate(zip(names, *columns.values(), strict=True))]
+    rows = [
+        [str(slot), *(_documents(cell) if isinstance(cell, list) else str(cell) for cell in cells)]
+        for slot, cells in enumerate(zip(names, *columns.values(), strict=True))
+    ]
     lines = [f"step {found.step:,}: {counts}"]
     lines += _shortened(["slot", "corpus", *columns], rows, every)
     return Report(data={"step": found.step, "corpus": names, **columns}, lines=lines)
 
 
-def locate(corpus: str, sample: int, found: Sequence[tuple[int, int]], *, start: int, end: int) -> Report:
-    """The steps and slots of [start, end) that read a sample."""
-    times = "once" if len(found) == 1 else f"{len(found):,} times"
-    lines = [f"{corpus} sample {sample:,}: read {times} from {start:,} to {end:,}"]
-    lines += table(["step", "slot"], [[f"{step:,}", str(slot)] for step, slot in found])
-    return Report(data=[{"step": step, "slot": slot} for step, slot in found], lines=lines)
+def _passage(passage: Passage) -> dict[str, Any]:
+    document = passage.document
+    return {"source": document.source, "record": document.record, "start": passage.start, "end": passage.end}
+
+
+def _documents(passages: list[dict[str, Any]]) -> str:
+    """Sources with their records: a.jsonl:17-19 b.jsonl:1."""
+    sources: dict[str, list[int]] = {}
+    for passage in passages:
+        sources.setdefault(passage["source"].rpartition("/")[2], []).append(passage["record"])
+    return " ".join(f"{name}:{_range(records)}" for name, records in sources.items())
+
+
+def _range(records: list[int]) -> str:
+    return str(records[0]) if len(records) == 1 else f"{records[0]}-{records[-1]}"
+
+
+def locate(
+    asked: tuple[str, list[list[int]], tuple[str, int, int] | None],
+    reads: Sequence[Read],
+    *,
+    start: int,
+    end: int,
+    trained: int | None,
+) -> Report:
+    """The steps and slots of [start, end) that read these samples of a corpus, or a document that lies in them.
+
+    `trained`: the first step that has not been trained, if that is known.
+    """
+    corpus, samples, document = asked
+    times = "once" if len(reads) == 1 else f"{len(reads):,} times"
+    what = f"sample {samples[0][0]:,}" if document is None else f"{document[0]} {_records(document)}"
+    head, names = ["step", "slot"], {read.corpus for read in reads} - {corpus}
+    lines = [f"{corpus} {what}: read {times} from {start:,} to {end:,}"]
+    if document is not None:
+        head = ["step", "slot", "sample_id"]
+        clause = json.dumps({corpus: {"quarantine": {"samples": samples}}})
+        where = ", ".join(f"{low:,} to {high - 1:,}" if high - low > 1 else f"{low:,}" for low, high in samples)
+        lines.append(f"it lies in the samples {where}" if samples else "none of its tokens are in a sample")
+        lines += [f"to leave these out from a step on, the change is  corpora: {clause}"] if samples else []
+    rows = [
+        [f"{read.step:,}", str(read.slot)]
+        + ([f"{read.sample_id:,}"] if document is not None else [])
+        + ([read.corpus] if names else [])
+        + ([] if trained is None else ["read" if read.step < trained else "will be"])
+        for read in reads
+    ]
+    lines += table([*head, *(["as"] if names else []), *([] if trained is None else ["when"])], rows)
+    data = [{name: value for name, value in vars(read).items() if name in head} for read in reads]
+    return Report(data=data if document is None else {"samples": samples, "reads": data}, lines=lines)
+
+
+def _records(document: tuple[str, int, int]) -> str:
+    _, first, end = document
+    return f"record {first:,}" if end - first == 1 else f"records {first:,} to {end - 1:,}"
 
 
 def diff(found: Comparison, names: tuple[str, str], *, every: bool) -> Report:

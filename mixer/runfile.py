@@ -56,8 +56,8 @@ class _RunKeys(BaseModel):
 class PlannedRun:
     """A run as far as its data order goes.
 
-    `ledger`, `frontier` and the last reported `step` are those of a run that has them. `shard_bytes`: corpus → size of
-    each shard, of corpora that are on disk.
+    `ledger`, `frontier` and the last reported `step` are those of a run that has them. Of corpora that are on disk,
+    `shard_bytes` has the size of each shard, `folders` where they are.
     """
 
     name: str
@@ -69,6 +69,7 @@ class PlannedRun:
     frontier: int | None = None
     step: int | None = None
     shard_bytes: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    folders: Mapping[str, Path] = field(default_factory=dict)
 
     def plan(self) -> Plan:
         return Plan(self.schedule, self.corpora, data_seed=self.data_seed, shuffle_window=self.shuffle_window)
@@ -104,6 +105,7 @@ def load_run(path: str | Path, sizes: Mapping[str, str] | None = None) -> Planne
         data_seed=keys.data_seed,
         shuffle_window=keys.shuffle_window,
         shard_bytes={name: corpus.shard_bytes for name, corpus in opened.items()},
+        folders={name: corpus.path for name, corpus in opened.items()},
     )
 
 
