@@ -34,8 +34,8 @@ _I64 = NDArray[np.int64]
 
 Split = tuple[int, int, int, int, int, int]
 """(left, right, share, total, left_size, right_size): of `total` parts, `share` go to `left`. The sides are corpora or
-splits, corpus c being c and the i-th split num_corpora + i, with `left_size` and `right_size` corpora below. A plain
-tuple, for there may be a hundred thousand of them.
+splits, corpus c being c and the i-th split num_corpora + i, with `left_size` and `right_size` corpora below. Tuples of
+numbers cost the garbage collector nothing, and there may be a hundred thousand of them.
 """
 
 
@@ -52,8 +52,7 @@ class Stretch:
         self.weights = weights
         self.num_corpora = len(errors)
         self._splits, self._root = _huffman(weights, self.num_corpora)
-        self._offsets = [0] * len(self._splits)  # φ of each split
-        self.head = self._settle(list(errors), min(MAX_HEAD, num_draws))
+        self.head, self._offsets = self._settle(list(errors), min(MAX_HEAD, num_draws))
 
     def counts(self, num_draws: int) -> list[int]:
         """Of the first `num_draws` draws, how many go to each corpus [num_corpora]."""
@@ -125,10 +124,10 @@ class Stretch:
             arrived[right] = (first - first_left, places[~goes_left])
         return [(corpus, rank, places) for corpus, (rank, places) in arrived.items() if places.size]
 
-    def _settle(self, errors: list[int], max_head: int) -> list[int]:
-        """Set φ of every split, after as many draws by largest deficit as it takes until all errors are absorbed."""
+    def _settle(self, errors: list[int], max_head: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The head, draws by largest deficit until the tree can absorb all errors, and then φ of each split."""
         head: list[int] = []
-        while not self._set_offsets(errors, is_last=len(head) == max_head):
+        while (offsets := self._offsets_for(errors, is_last=len(head) == max_head)) is None:
             furthest, most = -1, 0
             for corpus, weight in self.weights.items():
                 errors[corpus] += weight
@@ -137,14 +136,15 @@ class Stretch:
                     furthest, most = corpus, error
             errors[furthest] -= UNIT
             head.append(furthest)
-        return head
+        return tuple(head), offsets
 
-    def _set_offsets(self, errors: list[int], *, is_last: bool) -> bool:
-        """Set φ of every split. False, and φ is undefined, if one cannot absorb its error and more draws may help."""
+    def _offsets_for(self, errors: list[int], *, is_last: bool) -> tuple[int, ...] | None:
+        """φ of each split; None if one of them cannot absorb its error and more draws may help."""
         below, sides = _gather(self._splits, errors)
         standing = [0] * len(below)  # what is kept in sum below each
         standing[self._root] = below[self._root]
-        index = len(self._splits)
+        offsets = [0] * len(sides)
+        index = len(offsets)
         for left, right, share, total, left_size, right_size in reversed(self._splits):
             index -= 1
             kept = standing[self.num_corpora + index]
@@ -153,14 +153,14 @@ class Stretch:
             error -= level + share * (both - kept) // total
             if not -HALF <= error <= HALF:
                 if not is_last:
-                    return False
+                    return None
                 error = HALF if error > HALF else -HALF
-            self._offsets[index] = min((error + HALF) * total // UNIT, total - 1)
+            offsets[index] = min((error + HALF) * total // UNIT, total - 1)
             standing[left], standing[right] = level, kept - level
-        return True
+        return tuple(offsets)
 
 
-def _gather(splits: list[Split], errors: list[int]) -> tuple[list[int], list[tuple[int, int]]]:
+def _gather(splits: tuple[Split, ...], errors: list[int]) -> tuple[list[int], list[tuple[int, int]]]:
     """The error of all that is below each corpus and split, and of each split's (left, both sides).
 
     What a split cannot absorb is left out of the account of those above it.
@@ -179,7 +179,7 @@ def _gather(splits: list[Split], errors: list[int]) -> tuple[list[int], list[tup
     return below, sides
 
 
-def _huffman(weights: Mapping[int, int], num_corpora: int) -> tuple[list[Split], int]:
+def _huffman(weights: Mapping[int, int], num_corpora: int) -> tuple[tuple[Split, ...], int]:
     """The splits, those below first, and the root: heavy corpora near it, heavier side left, ties by index."""
     heap = [weight * num_corpora + corpus for corpus, weight in weights.items()]  # weight and first corpus of a tree
     heapify(heap)
@@ -195,4 +195,4 @@ def _huffman(weights: Mapping[int, int], num_corpora: int) -> tuple[list[Split],
         tree_of[first] = len(size_of)
         size_of.append(size_of[left] + size_of[right])
         heapreplace(heap, (share + share_right) * num_corpora + first)
-    return splits, tree_of[heap[0] % num_corpora]
+    return tuple(splits), tree_of[heap[0] % num_corpora]

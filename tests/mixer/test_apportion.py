@@ -74,8 +74,8 @@ def test_the_head_draws_what_is_furthest_behind(case: tuple[Stretch, list[int]])
 def test_of_two_that_are_equally_far_behind_the_first_is_drawn() -> None:
     errors = [900_000_000, 900_000_000, -1_800_000_000]
     head = Stretch({0: 400_000_000, 1: 400_000_000, 2: 200_000_000}, errors, 100).head
-    assert head[:2] == [0, 1]
+    assert head[:2] == (0, 1)
 
 
 def test_without_errors_there_is_no_head() -> None:
-    assert Stretch({0: 700_000_000, 1: 200_000_000, 2: 100_000_000}, [0, 0, 0], 100).head == []
+    assert Stretch({0: 700_000_000, 1: 200_000_000, 2: 100_000_000}, [0, 0, 0], 100).head == ()
