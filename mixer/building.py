@@ -101,12 +101,12 @@ class Builder:
         while self._due and self._due[-1].step <= step:
             change = self._due.pop()
             source = self._domain.index.get(self._domain.source(change))
+            if change.verb == "grow" or (change.verb == "add" and change.name not in self._domain):
+                self._spent.discard(self._domain.index.get(change.name, -1))  # more to read, or another cap
             self._make(change, self._drawn[source] if source is not None else 0)
 
     def _make(self, change: Change, ordinal: int) -> None:
         self._domain.apply(change, ordinal)
-        if change.verb == "grow":  # there is something left of it again
-            self._spent.discard(self._domain.index[change.name])
         self.made.append((change, ordinal))
 
     def _in_force(self, mixture: Mixture, step: int) -> dict[int, int]:

@@ -64,6 +64,10 @@ class Domain:
         for name, value in corpora.items():
             self._begin(name, _without_later_shards(_as_corpus(name, value, self.names), grown.get(name)))
 
+    def __contains__(self, name: str) -> bool:
+        """Whether it is a corpus now."""
+        return name in self._present
+
     def order(self, index: int) -> CorpusOrder:
         return self._orders[index]
 

@@ -117,6 +117,7 @@ class SlowRun:
             if name not in self.present:  # it was removed, and goes on where it was
                 self.present.add(name)
                 self.caps[name] = Corpus(**given)
+                self.spent.discard(name)  # as far as the new cap goes
             return
         source = given.get("from", name)
         require(source in self.present, "not there")

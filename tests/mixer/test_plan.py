@@ -263,6 +263,40 @@ def test_caps_that_hand_on_to_each_other_are_refused_when_both_are_spent() -> No
         Plan(schedule, corpora, data_seed=1)
 
 
+def with_changes(*changes: tuple[int, dict[str, Any]]) -> Schedule:
+    """`math` at a weight of 0.01, and as little from step 1,000 on, with changes of the corpora at some steps."""
+    phases = [
+        {"start": 0, "mixture": {"c4": 0.99, "math": 0.01}},
+        {"start": 1000, "mixture": {"c4": 0.809, "math": 0.001, "web": 0.19}},
+    ]
+    rows = [{"start": start, "corpora": corpora} for start, corpora in changes]
+    sizes = {"num_steps": 2000, "global_batch_size": 4, "seq_len": 8}
+    return Schedule.from_dict({"phases": phases, "changes": rows}, **sizes)
+
+
+def test_a_corpus_that_grew_and_then_met_its_cap_stays_spent_in_a_plan_that_goes_on() -> None:
+    schedule = with_changes((3, {"math": {"grow": {"first_shard": 1, "shard_sizes": [1]}}}))
+    corpora = {"c4": [100], "math": Corpus(shard_sizes=[20], max_epochs=1, then="c4"), "web": [900]}
+    plan = Plan(schedule, corpora, data_seed=1)
+    past = plan.past(1500)
+    assert (past.step, past.spent, past.drawn["math"]) == (1000, ("math",), 21)
+    later = Plan(schedule.kept_from(past.step), corpora, data_seed=1, past=past)
+    assert [slots(later, step) for step in range(1000, 1100)] == [slots(plan, step) for step in range(1000, 1100)]
+
+
+def test_a_corpus_that_met_its_cap_comes_back_under_another_one() -> None:
+    back = {"math": {"add": {"shard_sizes": [20], "max_epochs": 2}}}
+    schedule = with_changes((900, {"math": {"remove": {}}}), (950, back))
+    before = {"start": 0, "mixture": {"c4": 0.99, "math": 0.01}}
+    pause = {"start": 900, "mixture": {"c4": 1.0}}
+    phases = [before, pause, {"start": 1000, "mixture": {"c4": 0.99, "math": 0.01}}]
+    schedule = replace(schedule, phases=make(phases, num_steps=1100, batch=4).phases, num_steps=1100)
+    corpora = {"c4": [100], "math": Corpus(shard_sizes=[20], max_epochs=1, then="c4")}
+    plan = Plan(schedule, corpora, data_seed=1)
+    assert (plan.drawn_before(900)["math"], plan.weights(899)["math"], plan.weights(1000)["math"]) == (20, 0, 0.01)
+    assert plan.drawn_before(1100)["math"] == 24
+
+
 @given(schedules(max_steps=50), st.data())
 def test_forecast_agrees_with_reading_everything(schedule: Schedule, data: st.DataObject) -> None:
     corpora = {name: data.draw(shard_sizes()) for name in schedule.names}
