@@ -144,6 +144,19 @@ def test_a_corpus_that_comes_to_the_end_of_its_windows_is_looked_up_again(fill_b
     assert sum(missing >= 0 for missing in looked_up) == -(-1000 // compiled.AHEAD)
 
 
+def test_nothing_is_looked_up_that_will_not_be_read(fill_batch: FillBatch) -> None:
+    """Behind the end of a stretch a corpus may have nothing left to read."""
+    schedule = Schedule.from_dict(
+        {"phases": [{"start": 0, "mixture": {"a": 0.5, "b": 0.5}}]}, num_steps=10, global_batch_size=4, seq_len=8
+    )
+    change = {"mixture": {"b": 1}, "corpora": {"a": {"quarantine": {"shards": [0]}}}}
+    by = {"author": "ada", "reason": "", "time": ""}
+    ledger = Ledger(base=schedule).propose(change, parent=0, effective_step=5, frontier=0, **by)
+    plan = Plan(ledger.schedule, {"a": [20], "b": [20]}, data_seed=5)
+    for step in range(10):
+        assert_same(plan, step, fill_batch)
+
+
 def assert_same(plan: Plan, step: int, fill_batch: FillBatch) -> None:
     segment = plan._segment(step)
     plan._filler._is_trusted = True  # else it would give NumPy's answer where they differ
