@@ -119,15 +119,8 @@ def compare(a: Plan, b: Plan, *, step: int | None = None, same_seed: bool = True
 
 def pieces_in_force(plan: Plan) -> Iterator[tuple[int, int, Weights]]:
     """(start, end, weights above 0): the run in steps of equal weights, caps applied, each as long as can be."""
-    start, current = 0, None
-    for first in plan._starts:
-        weights = {name: weight for name, weight in plan.weights(first).items() if weight}
-        if current is not None and weights != current:
-            yield start, first, current
-            start = first
-        current = weights
-    assert current is not None
-    yield start, plan.schedule.num_steps, current
+    for start, end in pairwise([*plan._starts, plan.schedule.num_steps]):
+        yield start, end, {name: weight for name, weight in plan.weights(start).items() if weight}
 
 
 def _stretches(a: Plan, b: Plan) -> Iterator[Stretch]:
