@@ -114,3 +114,6 @@ VERBS: Mapping[str, tuple[Mapping[str, _Parser], Mapping[str, _Parser]]] = {
     "split": ({"from": _name, "shards": parse_ranges}, {}),
 }
 """Verb → parsers of its required and of its optional arguments (of which "quarantine" needs at least one)."""
+
+MAKES_A_NAME = ("add", "rename", "split")
+"""Verbs that stand under a name which is a corpus from then on."""

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from mixer.changes import Change
+from mixer.changes import MAKES_A_NAME, Change
 from mixer.epochs import CorpusOrder
 from mixer.errors import CorpusError, ScheduleError, UnknownCorpusError
 from mixer.ranges import Ranges
@@ -50,7 +50,7 @@ class Domain:
         shuffle_window: int,
     ) -> None:
         changes = tuple(changes)
-        born = {change.name for change in changes if change.verb in ("add", "rename", "split")}
+        born = {change.name for change in changes if change.verb in MAKES_A_NAME}
         self.names = tuple(sorted(born | corpora.keys()))
         self.index = {name: index for index, name in enumerate(self.names)}
         self.origins: dict[str, str] = {}

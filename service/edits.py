@@ -10,12 +10,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from mixer import Corpus, Ledger, Plan, Revision, Schedule, ScheduleError
-from mixer.changes import Change
+from mixer.changes import MAKES_A_NAME, Change
 from service.schemas import RevisionIn
 
 __all__ = ["base_schedule", "differences", "make_plan", "passed_over", "plan_edit", "propose"]
-
-MAKES_A_NAME = ("add", "rename", "split")
 
 
 def base_schedule(definition: Mapping[str, Any]) -> Schedule:
