@@ -152,13 +152,19 @@ def _side_by_side(a: Plan, b: Plan, end: int) -> Iterator[tuple[int, int, Weight
 
 def _reads(a: Plan, b: Plan, step: int, same_seed: bool) -> dict[str, Reads]:
     forecasts = a.forecast(step), b.forecast(step)
-    reads = {}
+    reads: dict[str, Reads] = {}
     for name in sorted({*a.names, *b.names}):
         of_a, of_b = (forecast.get(name, _NOTHING) for forecast in forecasts)
+        fewer = min(of_a.samples, of_b.samples)
+        if fewer and same_seed:
+            same = _same_order(a, b, name, step)
+            common = fewer if same else _common(a, b, name, (of_a.samples, of_b.samples))
+        else:
+            common = None if fewer else 0
         reads[name] = Reads(
             a=of_a.samples,
             b=of_b.samples,
-            common=_common(a, b, name, (of_a.samples, of_b.samples), same_seed),
+            common=common,
             a_epochs=of_a.epochs,
             b_epochs=of_b.epochs,
             a_first_repeat=of_a.first_repeat_step,
@@ -167,12 +173,8 @@ def _reads(a: Plan, b: Plan, step: int, same_seed: bool) -> dict[str, Reads]:
     return reads
 
 
-def _common(a: Plan, b: Plan, name: str, samples: tuple[int, int], same_seed: bool) -> int | None:
-    """How many readings of a corpus the first `samples` of each plan have in common."""
-    if not min(samples):
-        return 0
-    if not same_seed:
-        return None
+def _common(a: Plan, b: Plan, name: str, samples: tuple[int, int]) -> int | None:
+    """How many readings of a corpus the first `samples` of each plan of one seed have in common, order by order."""
     of_a, of_b = a.order_of(name), b.order_of(name)
     if of_a.same_but_for_skips(of_b):
         return _overlap(of_a.places(0, samples[0]), of_b.places(0, samples[1]))
@@ -210,4 +212,4 @@ def _order_of(plan: Plan, name: str, step: int) -> Any:
             else:
                 num_later += len(change.arguments["shard_sizes"]) if change.verb == "grow" else 0
     sizes = plan.corpora[name].shard_sizes if name in plan.corpora else ()
-    return np.asarray(sizes, np.int64)[: len(sizes) - num_later].tolist(), made
+    return np.asarray(sizes, np.int64)[: len(sizes) - num_later].tobytes(), made

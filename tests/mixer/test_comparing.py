@@ -134,6 +134,16 @@ def test_runs_of_different_lengths_and_corpora() -> None:
         compare(a, b, step=51)
 
 
+def test_counts_say_all_however_often_a_corpus_is_read() -> None:
+    """10^8 epochs, which could not be gone through one by one."""
+    rows = [(0, {"c4": 0.75, "math": 0.25})]
+    a = plan(*rows, num_steps=10**9, batch=16)
+    b = plan(*rows, (10**8, {"math": 1.0}), num_steps=10**9, batch=16)
+    found = compare(a, b)
+    assert (found.corpora["c4"].common, found.corpora["c4"].only_a) == (12 * 10**8, 12 * 9 * 10**8)
+    assert (found.corpora["math"].only_a, found.same_below) == (0, 10**8)
+
+
 def test_samples_of_different_lengths_are_not_compared() -> None:
     schedule = Schedule.from_dict(
         {"phases": [{"start": 0, "mixture": {"c4": 1.0}}]}, num_steps=50, global_batch_size=4, seq_len=16
