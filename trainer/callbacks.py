@@ -7,16 +7,18 @@ from composer.utils import dist
 
 from trainer.checkpoints import Checkpoints
 from trainer.config import Config
+from trainer.dynamic import CorpusLosses, DynamicMixing
 from trainer.feed import Feed
 from trainer.heldout import HeldOut
 from trainer.live import Client, Live
+from trainer.model import NeoX
 from trainer.optim import LearningRate
 from trainer.record import MetricsFile, Record, StepLines
 from trainer.sources import Sources
 
 
-def callbacks_of(config: Config, sources: Sources, feed: Feed) -> list[Callback]:
-    """Rate, record, evaluation, live schedule, checkpoints: each sees what those before it did in the same step."""
+def callbacks_of(config: Config, sources: Sources, feed: Feed, model: NeoX) -> list[Callback]:
+    """Rate, record, evaluation, live schedule, dynamic mixing, checkpoints, each after those before it."""
     num_steps = config.num_steps
     file = MetricsFile(config.metrics_file)
     record = Record(file, feed)
@@ -39,6 +41,7 @@ def callbacks_of(config: Config, sources: Sources, feed: Feed) -> list[Callback]
             switchpoints=lambda: feed.switchpoints,
         )
         callbacks.append(held_out)
+    client = None
     if config.service:
         client = Client(config.service, sources.definition) if dist.get_global_rank() == 0 else None
 
@@ -50,6 +53,10 @@ def callbacks_of(config: Config, sources: Sources, feed: Feed) -> list[Callback]
             }, record.totals
 
         callbacks.append(Live(feed, client=client, config=config.service, report=report))
+    if config.dynamic:
+        losses = CorpusLosses(feed, model)
+        mixing = DynamicMixing(config, feed, losses, file=file, definition=sources.definition, client=client)
+        callbacks += [losses, mixing]
     if config.save_folder:
         callbacks.append(Checkpoints(config.save_folder, config))
     return callbacks

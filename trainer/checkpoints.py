@@ -116,7 +116,7 @@ class Checkpoints(Callback):
         try:
             checkpoint.save_checkpoint(state, str(temporary))
             if dist.get_global_rank() == 0:
-                _publish(temporary, final)
+                publish(temporary, final)
                 self._remove_old()
         except (OSError, RuntimeError) as error:
             cause = _os_error(error)
@@ -145,7 +145,7 @@ def _os_error(error: BaseException | None) -> OSError | None:
     return error
 
 
-def _publish(temporary: Path, final: Path) -> None:
+def publish(temporary: Path, final: Path) -> None:
     """Force `temporary` to disk and give it its final name, in this order."""
     with temporary.open("rb") as file:
         os.fsync(file.fileno())

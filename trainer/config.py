@@ -9,10 +9,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, TypeAdapter, model_validator
 
 from mixer import Schedule
 from mixer.duration import parse_steps
+from mixer.proposers import Ado, Softmax
+from mixer.proposing import Proposer
+from mixer.rails import Rails
+from mixer.ramp import Ramp
 
 PRESETS: Mapping[str, Mapping[str, int]] = {
     "tiny": {"n_layers": 2, "d_model": 64, "n_heads": 4},
@@ -21,6 +25,7 @@ PRESETS: Mapping[str, Mapping[str, int]] = {
     "pythia-410m": {"n_layers": 24, "d_model": 1024, "n_heads": 16},
     "pythia-1b": {"n_layers": 16, "d_model": 2048, "n_heads": 8},
 }
+PROPOSERS: Mapping[str, type[Ado] | type[Softmax]] = {"ado": Ado, "softmax": Softmax}
 PREFETCH_FACTOR = 2  # batches in work for each loader worker
 PYTHIA_VOCAB_SIZE = 50_304  # 50,277 ids of the GPT-NeoX tokenizer, padded to a multiple of 128
 
@@ -114,6 +119,43 @@ class ServiceConfig(_Section):
     token: str | None = Field(default=None, repr=False)
 
 
+class RampConfig(_Section):
+    """How a mixture comes about: over `length`."""
+
+    shape: Literal["linear", "cosine"] = "linear"
+    length: Duration
+
+
+class RailsConfig(_Section):
+    """What an algorithm may do to the mixture: `mixer.rails.Rails`, with lengths of time as everywhere here."""
+
+    minimum: float = Rails.minimum
+    maximum: float = Rails.maximum
+    ranges: dict[str, tuple[float, float]] = {}
+    fixed: tuple[str, ...] = ()
+    max_change: float = Rails.max_change
+    min_change: float = Rails.min_change
+    cool_down: Duration = Rails.cool_down
+    ramp: RampConfig | None = None
+
+
+class DynamicConfig(_Section):
+    """Dynamic mixing: `proposer`, asked `every`; what it proposes is in force `lead` steps after it was asked for.
+
+    `settings` are the proposer's own, by the names of its arguments.
+    """
+
+    proposer: Literal["ado", "softmax"]
+    every: Duration
+    lead: PositiveInt = 50
+    settings: dict[str, Any] = {}
+    rails: RailsConfig = RailsConfig()
+
+    def make_proposer(self) -> Proposer:
+        """The algorithm; raises pydantic's ValidationError or ProposingError for its settings (not after `load`)."""
+        return TypeAdapter(PROPOSERS[self.proposer]).validate_python(self.settings)
+
+
 class Config(_Section):
     """One run. Counts are in samples or steps unless the name says otherwise."""
 
@@ -136,6 +178,7 @@ class Config(_Section):
     schedule: dict[str, Any]
     eval: EvalConfig | None = None
     service: ServiceConfig | None = None
+    dynamic: DynamicConfig | None = None
     save_folder: Path | None = None
     save_interval: Duration = "1000ba"
     save_num_checkpoints_to_keep: Annotated[int, Field(ge=-1)] = -1
@@ -168,6 +211,13 @@ class Config(_Section):
     def num_batches_ahead(self) -> int:
         """Batches that the loader's workers are asked for before the step that is being trained has ended."""
         return self.num_workers * PREFETCH_FACTOR
+
+    def rails(self, given: RailsConfig) -> Rails:
+        """The guard rails; raises ProposingError where they contradict each other, ValueError for a wrong length."""
+        values = {name: getattr(given, name) for name in RailsConfig.model_fields}
+        values["cool_down"] = self.steps(given.cool_down)
+        values["ramp"] = Ramp(shape=given.ramp.shape, length=self.steps(given.ramp.length)) if given.ramp else None
+        return Rails(**values)
 
     def base_schedule(self) -> Schedule:
         """The schedule as written in the file; raises ScheduleError (not after `load`, which has checked it)."""

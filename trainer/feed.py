@@ -28,6 +28,7 @@ class Feed:
 
     def __init__(self, sources: Sources, *, rank: int, num_ranks: int) -> None:
         self._config = sources.config
+        self._rank = rank
         self.names = sources.names
         self.batch_size = rank_batch_size(self._config.global_batch_size, num_ranks)
         rows = sources.rows()
@@ -57,6 +58,18 @@ class Feed:
         """The corpus that each row of a batch was read from, [n] int64, index into `names`."""
         return self._dataset.rows.corpus_of(batch["addresses"].cpu().numpy())
 
+    def names_at(self, step: int) -> tuple[Sequence[str], np.ndarray]:
+        """The names of the plan, and for each row of this rank's batch of `step` the one it is read under, [n] int64.
+
+        A name in the mixture: after a corpus was renamed or split, not where the row lies.
+        """
+        plan, first = self._reading.plan, self._rank * self.batch_size
+        return plan.names, plan.batch(step).corpus[first : first + self.batch_size]
+
+    def drawn_before(self, step: int) -> dict[str, int]:
+        """Samples of each corpus, by the names of the plan, in all steps below `step`."""
+        return self._reading.plan.drawn_before(step)
+
     @property
     def num_steps(self) -> int:
         """Steps of the whole run."""
@@ -78,5 +91,8 @@ class Feed:
         return self._reading.plan.schedule.switchpoints
 
     def follow(self, revisions: Sequence[Mapping[str, Any]], frontier: int) -> None:
-        """Take over the service's decisions; every rank must do so between the same two steps."""
+        """Take over what was decided; every rank must do so between the same two steps. The frontier never moves back.
+
+        Raises RepetitionError, and leaves all as it was, where a corpus would be read more often than its cap allows.
+        """
         self._reading.follow([Revision.from_dict(revision) for revision in revisions], frontier)

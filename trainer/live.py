@@ -20,6 +20,7 @@ import httpx
 from composer import Callback, Logger, State
 from composer.utils import dist
 
+from mixer.proposing import Edit
 from trainer.config import ServiceConfig
 from trainer.errors import ServiceError
 from trainer.feed import Feed
@@ -69,6 +70,20 @@ class Client:
             log.info("the service is back; steps below %d were decided meanwhile", report["decided_through"])
         self._away = False
         return answer
+
+    def propose(self, edit: Edit) -> None:
+        """Ask for a revision; it comes back with the next answer. One that is refused, or cannot be sent, is left."""
+        if self._away or not self._joined:
+            return
+        body = {"parent": edit.parent, "effective_step": edit.effective_step, **edit.change}
+        try:
+            self._call(
+                "POST",
+                f"/v1/runs/{self._run_id}/revisions",
+                json={**body, "author": edit.author, "reason": edit.reason},
+            )
+        except (httpx.TransportError, _Refused) as error:
+            log.info("a proposed mixture was not taken: %s", error or repr(error))
 
     def _join(self) -> None:
         """Find the run by the given id, or make it; a run of this name that is the same is joined."""

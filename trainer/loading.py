@@ -5,6 +5,7 @@ Guarantees: unknown and duplicate keys are errors, nothing is dropped or renorma
 each problem. It reads nothing but that one file and imports neither torch nor composer, so it answers at once.
 """
 
+import dataclasses
 import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,8 +16,9 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from mixer import MixerError, Schedule, ScheduleError, parse_steps
+from mixer.errors import ProposingError
 from mixer.yamlfile import parse_yaml, read_mapping
-from trainer.config import Config
+from trainer.config import PROPOSERS, Config, DynamicConfig
 from trainer.errors import ConfigError
 
 
@@ -89,11 +91,11 @@ def _all_keys(model: type[BaseModel]) -> list[str]:
 
 
 def _mixture_problems(raw: Mapping[str, Any]) -> list[str]:
-    """Names in mixtures, and in `then`, that are no corpus of this configuration."""
+    """Names in mixtures, in `then` and in `dynamic`, that are no corpus of this configuration."""
     corpora, schedule = raw.get("corpora"), raw.get("schedule")
     if not isinstance(corpora, dict) or not corpora or not isinstance(schedule, dict):
         return []
-    named = list(_names_in(schedule.get("phases"), "$.schedule.phases"))
+    named = [*_names_in(schedule.get("phases"), "$.schedule.phases"), *_names_in_dynamic(raw.get("dynamic"))]
     for name, corpus in corpora.items():
         if isinstance(corpus, dict) and corpus.get("then", "refuse") != "refuse":
             named.append((corpus["then"], f"$.corpora.{name}.then"))
@@ -128,6 +130,16 @@ def _names_in_mixture(mixture: Any, place: str) -> Iterator[tuple[str, str]]:
             yield name, f"{place}.{name}"
 
 
+def _names_in_dynamic(dynamic: Any) -> Iterator[tuple[str, str]]:
+    """(corpus name, its place) wherever dynamic mixing names one; malformed parts are skipped."""
+    for section, keys in (("rails", ("ranges", "fixed")), ("settings", ("prior", "references"))):
+        values = dynamic.get(section) if isinstance(dynamic, dict) else None
+        for key in keys if isinstance(values, dict) else ():
+            names = values.get(key)
+            for name in names if isinstance(names, dict | list) else ():
+                yield str(name), f"$.dynamic.{section}.{key}"
+
+
 def _schedule_problems(raw: Mapping[str, Any]) -> list[str]:
     """What mixer finds wrong with the schedule; nothing where the run's length is itself wrong (reported elsewhere)."""
     batch, seq_len, schedule = (raw.get(key) for key in ("global_batch_size", "seq_len", "schedule"))
@@ -147,6 +159,8 @@ def _schedule_problems(raw: Mapping[str, Any]) -> list[str]:
 def _consistency_problems(config: Config) -> list[str]:
     """What single keys cannot know: lengths of time, and numbers that must fit each other."""
     problems = _length_problems(config)
+    if config.dynamic and not problems:
+        problems += _dynamic_problems(config, config.dynamic)
     if config.model.d_model % config.model.n_heads:
         problems.append(f"must divide d_model ({config.model.d_model}), found {config.model.n_heads} @ $.model.n_heads")
     if config.autoresume and config.save_folder is None:
@@ -161,6 +175,42 @@ def _consistency_problems(config: Config) -> list[str]:
     return problems
 
 
+def _dynamic_problems(config: Config, dynamic: DynamicConfig) -> list[str]:
+    """Settings and guard rails that cannot be used, and a lead within what the loader's workers have fetched."""
+    problems = _settings_problems(dynamic)
+    try:
+        config.rails(dynamic.rails).check(config.base_schedule())
+    except ProposingError as error:
+        problems += [f"{problem} @ $.dynamic.rails" for problem in error.problems]
+    least = 1 + config.num_batches_ahead
+    if dynamic.lead < least:
+        problems.append(
+            f"must be at least {least}, one more than the batches that the {config.num_workers} workers fetch ahead "
+            f"({config.num_batches_ahead}), found {dynamic.lead} @ $.dynamic.lead"
+        )
+    if config.save_folder is None and config.service is None:
+        problems.append("what dynamic mixing decides is kept in save_folder, which is not given @ $.dynamic")
+    return problems
+
+
+def _settings_problems(dynamic: DynamicConfig) -> list[str]:
+    known = [field.name for field in dataclasses.fields(PROPOSERS[dynamic.proposer])]
+    hint = f"; {dynamic.proposer} has {', '.join(known)}"
+    problems = [
+        f"unknown setting {name!r}{_did_you_mean(name, known) or hint} @ $.dynamic.settings.{name}"
+        for name in dynamic.settings
+        if name not in known
+    ]
+    try:
+        dynamic.make_proposer()
+    except ValidationError as error:
+        place = ("dynamic", "settings")
+        problems += [_describe({**item, "loc": (*place, *item["loc"])}) for item in error.errors()]
+    except ProposingError as error:
+        problems += [f"{problem} @ $.dynamic.settings" for problem in error.problems]
+    return problems
+
+
 def _length_problems(config: Config) -> list[str]:
     """Lengths of time that are none, or less than a step; of `max_duration` first, since others refer to it."""
     lengths = {"max_duration": config.max_duration}
@@ -168,13 +218,20 @@ def _length_problems(config: Config) -> list[str]:
         config.num_steps  # noqa: B018  (a property that raises)
         lengths |= {"save_interval": config.save_interval, "lr_schedule.warmup": config.lr_schedule.warmup}
         lengths |= {"eval.interval": config.eval.interval} if config.eval else {}
+        lengths |= _dynamic_lengths(config.dynamic) if config.dynamic else {}
     except ValueError:
         pass
     problems = []
     for key, length in lengths.items():
         try:
-            if config.steps(length) < 1:
+            if config.steps(length) < 1 and not key.endswith("cool_down"):
                 problems.append(f"must be at least one step, found {length!r} @ $.{key}")
         except ValueError as error:
             problems.append(f"{error} @ $.{key}")
     return problems
+
+
+def _dynamic_lengths(dynamic: DynamicConfig) -> dict[str, str | int]:
+    rails = dynamic.rails
+    ramp = {"dynamic.rails.ramp.length": rails.ramp.length} if rails.ramp else {}
+    return {"dynamic.every": dynamic.every, "dynamic.rails.cool_down": rails.cool_down, **ramp}

@@ -22,6 +22,7 @@ class NeoX(ComposerModel):
     def __init__(self, config: GPTNeoXConfig) -> None:
         super().__init__()
         self.model = GPTNeoXForCausalLM(config)
+        self.row_losses = torch.empty(0)  # [n]: of each row of the last microbatch, the mean that `loss` is a mean of
 
     def forward(self, batch: Any) -> Tensor:
         """Logits [n, seq_len, vocab_size] of a batch [n, seq_len]."""
@@ -29,7 +30,9 @@ class NeoX(ComposerModel):
 
     def loss(self, outputs: Tensor, batch: Any) -> Tensor:
         """Mean cross-entropy over the n x (seq_len - 1) predicted tokens, in nats."""
-        return token_losses(outputs, batch).mean()
+        losses = token_losses(outputs, batch)
+        self.row_losses = losses.detach().view(len(outputs), -1).mean(1)
+        return losses.mean()
 
 
 def tokens_of(batch: Any) -> Tensor:

@@ -73,7 +73,7 @@ def train(config: Config, sources: Sources) -> None:
         train_dataloader=feed.data_spec(),
         optimizers=build_optimizer(model, config.optimizer, peak=config.lr_schedule.peak),
         algorithms=GradientClipping(clipping_type="norm", clipping_threshold=config.optimizer.clip_norm),
-        callbacks=callbacks_of(config, sources, feed),
+        callbacks=callbacks_of(config, sources, feed, model),
         max_duration=f"{config.num_steps}ba",
         device=device,
         precision=config.precision,

@@ -56,7 +56,7 @@ class Sources:
         return RowReader([self.train[name] for name in self.names])
 
     def reading(self, rows: RowReader) -> Reading:
-        """The state of a run that starts; with a live schedule nothing may be handed out before it was frozen."""
+        """The state of a run that starts; with a schedule that may change, no step is frozen yet."""
         return Reading(
             Ledger(base=self.config.base_schedule()),
             self.corpora,
@@ -65,7 +65,7 @@ class Sources:
             bases=dict(zip(self.names, rows.bases.tolist(), strict=True)),
             data_seed=self.config.data_seed,
             shuffle_window=self.config.shuffle_window,
-            frontier=0 if self.config.service else None,
+            frontier=0 if self.config.service or self.config.dynamic else None,
         )
 
     def held_out_rows(self, num_samples: int) -> dict[str, np.ndarray]:

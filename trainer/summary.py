@@ -43,6 +43,11 @@ def _quantities(config: Config) -> Iterator[str]:
         yield f"checkpoints     every {config.steps(config.save_interval):,} steps in {config.save_folder}"
     if config.service:
         yield f"live schedule   {config.service.url}, every {config.service.sync_interval} steps"
+    if config.dynamic:
+        yield (
+            f"dynamic mixing  {config.dynamic.proposer}, every {config.steps(config.dynamic.every):,} steps, "
+            f"in force {config.dynamic.lead:,} steps later"
+        )
 
 
 def _schedule(config: Config) -> Iterator[str]:
