@@ -68,10 +68,17 @@ def apportion(shares: Mapping[str, Fraction], total: int) -> dict[str, int]:
 
 
 def blend(old: Mixture, new: Mixture, progress: int) -> dict[str, int]:
-    """The mixture `progress` parts per 10^9 of the way from `old` to `new`; sums to `UNIT` exactly."""
+    """The mixture `progress` parts per 10^9 of the way from `old` to `new`; sums to `UNIT` exactly.
+
+    As `apportion` does it, but a ramp has thousands of these, and shares that sum to UNIT^2 need no fractions.
+    """
     names = sorted(old.keys() | new.keys())
-    shares = {c: Fraction(old.get(c, 0) * (UNIT - progress) + new.get(c, 0) * progress) for c in names}
-    return apportion(shares, UNIT)
+    exact = {c: divmod(old.get(c, 0) * (UNIT - progress) + new.get(c, 0) * progress, UNIT) for c in names}
+    result = {name: whole for name, (whole, _) in exact.items()}
+    missing = UNIT - sum(result.values())
+    for name in sorted(names, key=lambda name: -exact[name][1])[:missing]:  # stable, so ties go by name
+        result[name] += 1
+    return result
 
 
 def _collect(obj: Any, scale: Fraction, place: str, problems: list[str], into: dict[str, Fraction]) -> None:

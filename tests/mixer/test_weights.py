@@ -87,6 +87,17 @@ def test_a_blend_is_exact_and_never_draws_what_neither_side_has(progress: int) -
     assert abs(mixed["b"] - Fraction(progress * (UNIT - UNIT // 3), UNIT)) < 1
 
 
+@given(mixtures(), mixtures(), st.integers(0, UNIT) | st.sampled_from([UNIT // 2, UNIT // 3, 1]))
+def test_a_blend_is_apportioned(one: dict[str, float], other: dict[str, float], progress: int) -> None:
+    old, new = parse(one), parse(other)
+    shares = {
+        c: Fraction(old.get(c, 0) * (UNIT - progress) + new.get(c, 0) * progress) for c in old.keys() | new.keys()
+    }
+    blended = blend(old, new, progress)
+    assert blended == apportion(shares, UNIT)
+    assert list(blended) == sorted(blended)
+
+
 @pytest.mark.parametrize(
     ("obj", "problem"),
     [
