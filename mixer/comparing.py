@@ -119,7 +119,7 @@ def compare(a: Plan, b: Plan, *, step: int | None = None, same_seed: bool = True
 
 def pieces_in_force(plan: Plan) -> Iterator[tuple[int, int, Weights]]:
     """(start, end, weights above 0): the run in steps of equal weights, caps applied, each as long as can be."""
-    for start, end in pairwise([*plan._starts, plan.schedule.num_steps]):
+    for start, end in pairwise([*plan.stretch_starts, plan.schedule.num_steps]):
         yield start, end, {name: weight for name, weight in plan.weights(start).items() if weight}
 
 

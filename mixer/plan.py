@@ -157,6 +157,11 @@ class Plan:
             return None
         return self._draw_of(index, ordinal) // self._batch_size
 
+    @property
+    def stretch_starts(self) -> Sequence[int]:
+        """The first step of each stretch of constant weights in force, ascending."""
+        return self._starts
+
     def order_of(self, corpus: str) -> CorpusOrder:
         """The order in which the samples of a corpus are read, by ordinal."""
         return self._orders[self._index(corpus)]
