@@ -65,13 +65,21 @@ def ranges_below(draw: st.DrawFn, end: int) -> list[int | list[int]]:
 
 
 @st.composite
-def corpus_changes(draw: st.DrawFn, verb: str, shapes: Mapping[str, list[int]]) -> dict[str, Any]:
-    """A change of corpora {name: {verb: arguments}} that mostly fits a run of these corpora (name → shard sizes)."""
+def corpus_changes(
+    draw: st.DrawFn, verb: str, shapes: Mapping[str, list[int]], gone: Mapping[str, list[int]]
+) -> dict[str, Any]:
+    """A change of corpora {name: {verb: arguments}} that mostly fits a run of these corpora (name → shard sizes).
+
+    `gone` were corpora of it and are so no more.
+    """
     name, shards = draw(st.sampled_from(sorted(shapes.items())))
     other = draw(st.sampled_from(sorted(set(NAMES) - shapes.keys()) or NAMES) | st.sampled_from(NAMES))
     few_shards = st.lists(st.integers(0, 12), min_size=1, max_size=3)
     if verb == "add":
-        return {other: {"add": {"shard_sizes": [*draw(few_shards), 5]}}}
+        again = st.sampled_from(sorted({**shapes, **gone}.items()))
+        name, shards = draw(st.tuples(st.just(other), few_shards.map(lambda sizes: [*sizes, 5])) | again)
+        caps = {"max_epochs": draw(st.integers(1, 4)), "then": draw(st.sampled_from(sorted(shapes)))}
+        return {name: {"add": {"shard_sizes": shards, **(caps if draw(st.booleans()) else {})}}}
     if verb == "remove":
         return {name: {"remove": {}}}
     if verb == "skip":
