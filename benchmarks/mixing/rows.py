@@ -19,8 +19,8 @@ PERIOD = "its exact order has a period that divides a rank's range here; what th
 CHANCE = "its ranks' choices are the same, or meet no period of this mixture; ours are as good as drawn for each rank"
 LIGHT = """it keeps nothing a shard and shuffles over all of a corpus, which needs all of its files at hand; ours keeps
 one entry a shard, so that only a window of shards is in use"""
-TABLES = """it makes the order of the whole run at once, in compiled loops over tables of its length, and again at every
-start; in so short a run ours has not begun, or only just, to use compiled code"""
+TABLES = """it makes the order of the whole run before the first batch, in compiled loops over tables of its length (see
+its memory); in so short a run ours has not begun to use compiled code, or only just"""
 SAME_ORDER = "it reads every epoch in nearly the same order, see the next row"
 
 

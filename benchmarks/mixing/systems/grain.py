@@ -1,7 +1,7 @@
 """google/grain's MapDataset.mix, as its tutorial does it: components shuffled and repeated, then mixed, then sliced.
 
 Batches are read by index (`ds.batch(n)[step]`), its fastest way here; through `to_iter_dataset()` with the default 16
-threads a sample costs some twenty times more. A rank takes `ds[rank::num_ranks]`.
+threads a sample costs many times more. A rank takes `ds[rank::num_ranks]`.
 """
 
 from importlib.metadata import version
