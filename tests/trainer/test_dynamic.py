@@ -171,12 +171,14 @@ def service(tmp_path: Path) -> Iterator[Service]:
 
 def test_with_a_live_schedule_the_service_decides(service: Service, corpora: Path, tmp_path: Path) -> None:
     live = {"url": service.url, "sync_interval": 2, "lead": 5}
-    config = dynamic_config(corpora, tmp_path, service=live, max_duration="60ba")
+    ado = DYNAMIC | {"proposer": "ado", "settings": {"warmup": 0, "fit_interval": EVERY}}
+    config = dynamic_config(corpora, tmp_path, service=live, dynamic=ado, max_duration="60ba")
     run = Run([str(config)], tmp_path)
     assert run.wait() == 0, run.output
     revisions = service.get(f"/runs/{only_run(service)['id']}/revisions")["revisions"]
-    assert len(revisions) > 5
-    assert {revision["author"] for revision in revisions} == {"softmax"}
+    assert len(revisions) > 3
+    assert {revision["author"] for revision in revisions} == {"ado"}
+    assert "learning potential" in revisions[0]["reason"]
     assert {revision["superseded"] for revision in revisions} == {None}
     assert_followed(tmp_path, revisions)
     assert not (tmp_path / "checkpoints" / "ledger.jsonl").exists()
