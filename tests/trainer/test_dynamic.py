@@ -169,10 +169,15 @@ def service(tmp_path: Path) -> Iterator[Service]:
     service.kill()
 
 
-def test_with_a_live_schedule_the_service_decides(service: Service, corpora: Path, tmp_path: Path) -> None:
+def test_with_a_live_schedule_the_service_decides_also_after_a_kill(
+    service: Service, corpora: Path, tmp_path: Path
+) -> None:
     live = {"url": service.url, "sync_interval": 2, "lead": 5}
     ado = DYNAMIC | {"proposer": "ado", "settings": {"warmup": 0, "fit_interval": EVERY}}
     config = dynamic_config(corpora, tmp_path, service=live, dynamic=ado, max_duration="60ba")
+    run = Run([str(config)], tmp_path)
+    wait_for_step(run, tmp_path / "metrics.jsonl", 38)
+    run.kill()
     run = Run([str(config)], tmp_path)
     assert run.wait() == 0, run.output
     revisions = service.get(f"/runs/{only_run(service)['id']}/revisions")["revisions"]

@@ -162,7 +162,7 @@ def half_way(undisturbed: Path, out: Path, *, step: int) -> None:
         ({"global_batch_size": 8}, "global_batch_size was 16, is 8"),
         (
             {"schedule": {"phases": [{"start": 0, "mixture": {"code": 1.0}}]}},
-            "the mixture of step 0, already trained on",
+            "the steps below 12, already trained on, had another schedule",
         ),
     ],
 )
