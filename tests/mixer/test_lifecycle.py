@@ -8,7 +8,7 @@ nothing.
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -229,6 +229,11 @@ class Lifecycle(RuleBasedStateMachine):
         plan = self.plan(ledger)
         assert everything(plan) == slots
         check_counts(plan, slots)
+        if any(change.verb == "grow" for change in ledger.schedule.changes):
+            grown = {
+                name: replace(self.corpora[name], shard_sizes=plan.corpora[name].shard_sizes) for name in self.corpora
+            }
+            assert everything(self.plan(ledger, grown)) == slots
         if run is None:
             self.runs.append(Run(ledger, plan, slots))
         else:
@@ -258,8 +263,10 @@ class Lifecycle(RuleBasedStateMachine):
             frontier=frontier,
         )
 
-    def plan(self, ledger: Ledger) -> Plan:
-        return Plan(ledger.schedule, self.corpora, data_seed=self.seed, shuffle_window=self.window, past=ledger.past)
+    def plan(self, ledger: Ledger, corpora: Mapping[str, Corpus] | None = None) -> Plan:
+        return Plan(
+            ledger.schedule, corpora or self.corpora, data_seed=self.seed, shuffle_window=self.window, past=ledger.past
+        )
 
 
 @st.composite
