@@ -153,6 +153,10 @@ class Domain:
             self._present.add(name)
 
     def _grow(self, change: Change, order: CorpusOrder, ordinal: int) -> None:
+        if (origin := self.origins[change.name]) != change.name:  # whose shards would the new ones follow?
+            self._refuse(
+                change, f"'{change.name}' lies in the shards of '{origin}', it cannot grow: add what is new as a corpus"
+            )
         if (num_shards := len(order.shard_sizes)) != change.arguments["first_shard"]:
             self._refuse(
                 change, f"'{change.name}' has {num_shards} shards, the first new one is {num_shards}", ".first_shard"

@@ -48,6 +48,7 @@ class SlowRun:
         self.present: set[str] = set()
         self.spent: set[str] = set()
         self.new_names: dict[str, str] = {}
+        self.heirs: set[str] = set()
         self.taken: Counter[str] = Counter()
         self.draws = SlowDraws(sorted({*corpora, *later}))
         for name, corpus in corpora.items():
@@ -126,6 +127,7 @@ class SlowRun:
         if change.verb == "remove":
             self.present.remove(name)
         elif change.verb == "grow":
+            require(name not in self.heirs, "it lies in the shards of another corpus")
             require(given["first_shard"] == len(order.sizes), "other shards")
             order.grow(given["shard_sizes"])
             self.spent.discard(name)  # there is more to read before its cap
@@ -139,6 +141,7 @@ class SlowRun:
         else:
             require(name not in self.orders, "used name")
             self.orders[name], self.caps[name] = deepcopy(order), self.caps[source]
+            self.heirs.add(name)
             self.present.add(name)
             if change.verb == "rename":
                 self.present.remove(source)

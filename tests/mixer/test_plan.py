@@ -23,6 +23,7 @@ from mixer import (
     Plan,
     RepetitionError,
     Schedule,
+    ScheduleError,
     StepError,
     UnknownCorpusError,
 )
@@ -272,6 +273,15 @@ def with_changes(*changes: tuple[int, dict[str, Any]]) -> Schedule:
     rows = [{"start": start, "corpora": corpora} for start, corpora in changes]
     sizes = {"num_steps": 2000, "global_batch_size": 4, "seq_len": 8}
     return Schedule.from_dict({"phases": phases, "changes": rows}, **sizes)
+
+
+def test_only_a_corpus_in_shards_of_its_own_can_grow() -> None:
+    """Or two corpora in the shards of one would give different samples the same number."""
+    grow = {"grow": {"first_shard": 1, "shard_sizes": [5]}}
+    for verb in ({"rename": {"from": "math"}}, {"split": {"from": "math", "shards": [0]}}):
+        schedule = with_changes((3, {"heir": verb}), (4, {"heir": grow}))
+        with pytest.raises(ScheduleError, match="'heir' lies in the shards of 'math', it cannot grow"):
+            Plan(schedule, {"c4": [100], "math": [10, 10], "web": [900]}, data_seed=1)
 
 
 def test_a_corpus_that_grew_and_then_met_its_cap_stays_spent_in_a_plan_that_goes_on() -> None:
