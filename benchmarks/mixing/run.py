@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import platform
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -73,6 +74,8 @@ def main() -> None:
             headings[name] += f" {table[name]['import']['version']}"
     print(f"{LEGEND}\nGiven up at {LIMITS['seconds']} s of CPU or {LIMITS['gib']} GiB above the import.\n")
     print(render(rows(SIZES[arguments.quick], RESUMES[arguments.quick]), table, headings))
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    print(f"\nWhole run: {(used.ru_utime + used.ru_stime) / 60:.1f} minutes of CPU.")
     if arguments.json:
         arguments.json.write_text(json.dumps(table, indent=1))
 
