@@ -71,7 +71,7 @@ def main() -> None:
         except NotInstalled as reason:
             print(f"{TITLES[name]}: not installed here: {reason}")
         else:
-            headings[name] += f" {table[name]['import']['version']}"
+            headings[name] += " " + table[name].get("import", {}).get("version", "(broke off)")
     print(f"{LEGEND}\nGiven up at {LIMITS['seconds']} s of CPU or {LIMITS['gib']} GiB above the import.\n")
     print(render(rows(SIZES[arguments.quick], RESUMES[arguments.quick]), table, headings))
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
