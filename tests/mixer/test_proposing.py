@@ -170,7 +170,9 @@ def test_no_algorithm_gets_past_the_rails(data: st.DataObject) -> None:
         ledger = longer
     pause = max(rails.cool_down, ramp.length if ramp else 1)
     when = [0, *(revision.effective_step for revision in ledger.revisions)]
-    assert all(later - earlier >= (pause if earlier else rails.cool_down) for earlier, later in pairwise(when))
+    for earlier, later in pairwise(when):
+        if not earlier < 50 <= later:  # the switchpoint that was planned ends a ramp that is under way
+            assert later - earlier >= (pause if earlier else rails.cool_down)
     assert all(not 50 <= step < 50 + rails.cool_down for step in when)
 
 
