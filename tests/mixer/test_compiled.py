@@ -113,7 +113,7 @@ def test_plans_are_the_same_in_any_order_of_steps_and_with_changes(
     plan = Plan(schedule, shapes, data_seed=5, shuffle_window=2)
     ledger = Ledger(base=schedule)
     for verb in data.draw(st.lists(st.sampled_from(["quarantine", "skip", "grow", "split", "rename"]), max_size=3)):
-        change = {"corpora": data.draw(corpus_changes(verb, shapes))}
+        change = {"corpora": data.draw(corpus_changes(verb, shapes, {}))}
         step = data.draw(st.integers(0, schedule.num_steps - 1))
         by = {"author": "ada", "reason": "", "time": ""}
         proposed = ledger.propose(change, parent=ledger.in_force, effective_step=step, frontier=0, **by)
