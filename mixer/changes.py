@@ -57,13 +57,12 @@ def parse_changes(obj: Any, place: str, problems: list[str]) -> dict[str, dict[s
 
 def _parse_arguments(verb: str, obj: Any, place: str, problems: list[str]) -> dict[str, Any]:
     required, optional = VERBS[verb]
+    allowed = ", ".join({**required, **optional}) or "none"
     if not isinstance(obj, Mapping):
-        problems.append(
-            f"expected a mapping with {', '.join({**required, **optional}) or 'nothing'}, found {obj!r} @ {place}"
-        )
+        problems.append(f"expected a mapping, of which the keys are {allowed}, found {obj!r} @ {place}")
         return {}
     if unknown := sorted(map(str, obj.keys() - required.keys() - optional.keys())):
-        problems.append(f"unknown key '{unknown[0]}', allowed are {', '.join({**required, **optional})} @ {place}")
+        problems.append(f"unknown key '{unknown[0]}', allowed are {allowed} @ {place}")
     if missing := sorted(required.keys() - obj.keys()):
         problems.append(f"'{missing[0]}' is missing @ {place}")
     if not required and optional and not obj.keys() & optional.keys():

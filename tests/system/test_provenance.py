@@ -97,6 +97,7 @@ def test_shard_and_row_are_where_the_sample_lies(run: Path, tmp_path: Path, caps
     found = answer(capsys, "batch", str(run), "3")
     reader = RowReader([corpus])
     for sample, shard, row in zip(found["sample_id"], found["shard"], found["row"], strict=True):
+        assert 0 <= row < corpus.shard_sizes[shard]
         assert np.array_equal(corpus.map_shard(shard)[row], reader.read([sample])[0])
 
 
