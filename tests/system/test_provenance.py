@@ -11,7 +11,9 @@ import tokenizers
 import yaml
 
 from mixer.cli import main
+from mixer.provenance import Read
 from mixer.reader import RowReader, open_corpus
+from mixer.reports import locate
 from shards.conversion import Conversion, convert
 from tests.shards.conftest import corpus_dir, make_conversion, make_texts, reference, tokenizer_dir
 
@@ -116,3 +118,10 @@ def test_bad_questions_name_what_is_wrong(run: Path, capsys: pytest.CaptureFixtu
     run.write_text(yaml.safe_dump(sizes))
     assert main(["batch", str(run), "1", "--documents", "--size", "c4=1000"]) == 2
     assert "say where it is with --folder c4=data/c4/train" in capsys.readouterr().err
+
+
+def test_of_a_run_that_trains_the_answer_says_what_has_been_read_already() -> None:
+    reads = [Read(step=step, slot=0, sample_id=7, corpus="c4") for step in (4, 5, 6)]
+    report = locate(("c4", [[7, 8]], None), reads, start=0, end=9, trained=5)
+    assert [line.split()[2:] for line in report.lines[-3:]] == [["read"], ["will", "be"], ["will", "be"]]
+    assert report.data == [{"step": step, "slot": 0} for step in (4, 5, 6)]
