@@ -83,8 +83,9 @@ class Builder:
 
     def _segment_at(self, step: int, weights: dict[int, int]) -> Segment:
         """The last segment if it has these weights, else one that begins here with what that leaves."""
-        errors = [self._past.errors.get(name, 0) for name in self._domain.names]
-        if self.segments:
+        if not self.segments:
+            errors = [self._past.errors.get(name, 0) for name in self._domain.names]
+        else:
             last = self.segments[-1]
             if last.stretch.weights == weights:
                 return last
@@ -124,7 +125,7 @@ class Builder:
         names, seen = self._domain.names, {index}
         heir = index
         while heir in self._spent:
-            heir = self._domain.index[self._domain.meant(self._domain.corpus(names[heir]).then)]
+            heir = self._domain.heir(heir)
             if heir in seen:
                 raise RepetitionError(
                     f"every corpus that could take over the share of '{names[index]}' at step {step} has reached "

@@ -96,6 +96,10 @@ class Domain:
         cap = self._corpora[self.names[index]].max_epochs
         return None if cap is None else self._orders[index].start_of(cap)
 
+    def heir(self, index: int) -> int:
+        """The corpus that takes over the share of this one at its cap; it must have a `then` that names one."""
+        return self.index[self.meant(self._corpora[self.names[index]].then)]
+
     def check_readable(self, name: str, weight: int, step: int) -> None:
         """Raise ScheduleError for a corpus that is not there at `step`, CorpusError for one without samples."""
         if name not in self._present:

@@ -45,15 +45,16 @@ class Provenance:
     def __init__(self, plan: Plan, folders: Mapping[str, Path]) -> None:
         self._plan, self._folders = plan, folders
         self._documents = cache(self._open)
+        self._shard_ends = cache(lambda name: np.cumsum(plan.corpora[name].shard_sizes))
 
     def places(self, batch: Batch, slots: Sequence[int]) -> list[Place]:
         """Where the samples of these slots lie."""
         places = []
         for slot in slots:
-            sizes = self._plan.corpora[self._plan.names[int(batch.corpus[slot])]].shard_sizes
-            ends, sample = np.cumsum(sizes), int(batch.sample_id[slot])
+            ends = self._shard_ends(self._plan.names[int(batch.corpus[slot])])
+            sample = int(batch.sample_id[slot])
             shard = int(np.searchsorted(ends, sample, side="right"))
-            places.append(Place(shard=shard, row=sample - int(ends[shard]) + int(sizes[shard])))
+            places.append(Place(shard=shard, row=sample - (int(ends[shard - 1]) if shard else 0)))
         return places
 
     def passages(self, batch: Batch, slot: int) -> list[Passage]:
