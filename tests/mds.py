@@ -1,4 +1,4 @@
-"""Small MDS folders for tests: shards by streaming's own writer, a manifest as conversion writes it, and ways to spoil."""
+"""Small MDS folders for tests: shards by streaming's own writer, and a manifest as conversion writes it."""
 
 import hashlib
 import json
