@@ -20,6 +20,7 @@ from torch.utils.data import Dataset, DistributedSampler, get_worker_info
 from mixer.compiled import load_in_background
 from mixer.reader import RowReader
 from mixer.reading import Reading, rank_batch_size
+from mixer.records import RecordReader
 from mixer.storage.ahead import FetchAhead
 from mixer.storage.cache import Counts
 
@@ -35,8 +36,8 @@ class Rows(NamedTuple):
     counts: Counts
 
 
-class PlannedDataset(Dataset[Rows]):
-    """Rows by address: one, or a whole batch at once. Where each row came from travels with it.
+class _Planned(Dataset[Any]):
+    """What can be asked of the run, whatever the rows are.
 
     Composer saves `state_dict` with every checkpoint and hands it to `load_state_dict`: nothing is replayed on resume.
     `ahead` makes shards ready before the steps that need them. The override is that of `Reading.restore`.
@@ -44,7 +45,7 @@ class PlannedDataset(Dataset[Rows]):
 
     def __init__(
         self,
-        rows: RowReader,
+        rows: RowReader | RecordReader,
         reading: Reading,
         ahead: FetchAhead | None = None,
         *,
@@ -54,18 +55,8 @@ class PlannedDataset(Dataset[Rows]):
         self.reading: Reading | None = reading
         self.ahead = ahead
         self._override = allow_different_data_and_lose_reproducibility
-        self._dtype: torch.dtype = getattr(torch, rows.dtype.name)
 
-    def __getitem__(self, addresses: int | Sequence[int] | NDArray[np.int64]) -> Rows:
-        wanted = np.atleast_1d(np.asarray(addresses, np.int64))
-        if get_worker_info() is None:
-            tokens = torch.from_numpy(self.rows.read(wanted))
-        else:
-            tokens = _shared((len(wanted), self.rows.seq_len), self._dtype)
-            self.rows.read(wanted, out=tokens.numpy())
-        return Rows(tokens, wanted, self.rows.cache.counters.take())
-
-    def __getitems__(self, addresses: Sequence[int]) -> Rows:
+    def __getitems__(self, addresses: Sequence[int]) -> Any:
         """What a DataLoader with a `batch_size` asks for: addresses one by one, in a list."""
         return self[addresses]
 
@@ -93,10 +84,39 @@ class PlannedDataset(Dataset[Rows]):
         return self.reading
 
 
+class PlannedDataset(_Planned):
+    """Rows by address: one, or a whole batch at once, as `Rows`. Where each row came from travels with it."""
+
+    rows: RowReader
+
+    def __getitem__(self, addresses: int | Sequence[int] | NDArray[np.int64]) -> Rows:
+        wanted = np.atleast_1d(np.asarray(addresses, np.int64))
+        if get_worker_info() is None:
+            tokens = torch.from_numpy(self.rows.read(wanted))
+        else:
+            tokens = _shared((len(wanted), self.rows.seq_len), getattr(torch, self.rows.dtype.name))
+            self.rows.read(wanted, out=tokens.numpy())
+        return Rows(tokens, wanted, self.rows.cache.counters.take())
+
+
+class PlannedRecords(_Planned):
+    """Records of any form by address (`mixer.records`): slower, for raw documents and rows of different lengths.
+
+    A batch is {"records": list [n] of dicts by column, "addresses": array [n] int64, "counts": `Counts`}. Weights are
+    shares of records then, not of tokens; `mixer.records.pad` makes arrays of lists of tokens.
+    """
+
+    rows: RecordReader
+
+    def __getitem__(self, addresses: int | Sequence[int] | NDArray[np.int64]) -> dict[str, Any]:
+        wanted = np.atleast_1d(np.asarray(addresses, np.int64))
+        return {"records": self.rows.read(wanted), "addresses": wanted, "counts": self.rows.cache.counters.take()}
+
+
 class PlannedSampler(DistributedSampler[Any]):
     """Addresses of the slots of `rank`, [slots] a step, from the reading's next step to the end of the run."""
 
-    def __init__(self, dataset: PlannedDataset, *, rank: int = 0, num_ranks: int = 1) -> None:
+    def __init__(self, dataset: PlannedDataset | PlannedRecords, *, rank: int = 0, num_ranks: int = 1) -> None:
         super().__init__(dataset, num_replicas=num_ranks, rank=rank, shuffle=False)
         self._planned = dataset
         rank_batch_size(dataset._reading.plan.schedule.global_batch_size, num_ranks)  # raises where it does not divide
@@ -116,12 +136,12 @@ class PlannedSampler(DistributedSampler[Any]):
         return self._planned._reading.plan.schedule.num_steps
 
 
-def collate(rows: Rows) -> dict[str, Any]:
-    """A batch: {"tokens": tensor [n, seq_len] in the shards' dtype, "addresses": array [n] int64, "counts": `Counts`}.
+def collate(rows: Rows | dict[str, Any]) -> dict[str, Any]:
+    """A batch as a mapping: of `Rows`, {"tokens": tensor [n, seq_len] in the shards' dtype, "addresses", "counts"}.
 
     Only the tokens are a tensor: a worker hands each tensor over by a file descriptor, which costs more than it holds.
     """
-    return rows._asdict()
+    return rows._asdict() if isinstance(rows, Rows) else rows
 
 
 def _shared(shape: tuple[int, int], dtype: torch.dtype) -> torch.Tensor:

@@ -99,6 +99,11 @@ class Cache:
                     raise  # else somebody has removed it in between
         raise AssertionError("unreachable")
 
+    def path(self, shard: int) -> Path:
+        """Where a shard lies, ready to be read. Waits and raises as `open` does."""
+        self._wait_for(shard)
+        return self.shelf.path(shard)
+
     def is_ready(self, shard: int) -> bool:
         """Whether the shard is there and has been verified."""
         _, corpus, number = self.shelf.find(shard)
