@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from mixer.errors import CorpusError, ShardError
 from mixer.storage import StoredCorpus
 from mixer.storage.cache import Cache
+from mixer.storage.mapping import AGAIN
 
 UNSAFE = {"pkl"}
 MAX_OPEN_SHARDS = 256

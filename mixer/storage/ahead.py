@@ -51,6 +51,7 @@ class FetchAhead:
         self._cache, self._reading = cache, reading
         self._firsts = dict(zip(names, cache.shelf.firsts, strict=False))
         self._num_steps, self._num_in_flight, self._num_threads = num_steps, num_in_flight, num_threads
+        self._publish_every = max(1, num_in_flight // 2)  # steps
         self._step, self._wake_at = 0, 0
         self._moved, self._ended = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
@@ -97,8 +98,8 @@ class FetchAhead:
             for shard in use.shards.tolist():
                 if not self._cache.is_ready(shard):
                     is_behind = True
-                    self._begin(shard, max(use.start, step + self._num_in_flight))
-        self._wake_at = min(upcoming.next_start - self._num_steps, step + self._num_in_flight)
+                    self._begin(shard, max(use.start, step + self._publish_every))
+        self._wake_at = min(upcoming.next_start - self._num_steps, step + self._publish_every)
         return is_behind
 
     def _begin(self, shard: int, needed_at: int) -> None:
@@ -130,10 +131,10 @@ class FetchAhead:
         before = self._published
         if budget.limit is None or (
             before is not None and before[0] is upcoming and before[1] == num_known
-            and step < before[2] + self._num_in_flight
+            and step < before[2] + self._publish_every
         ):  # fmt: skip
             return
         num_shards = self._cache.shelf.num_shards
-        keep_until = step + 2 * self._num_in_flight
+        keep_until = step + self._publish_every  # by then it is told again
         budget.publish(upcoming.needs(num_shards, num_ahead=self._num_kept, keep_until=keep_until))
         self._published = upcoming, num_known, step
