@@ -143,7 +143,9 @@ def _parse_start(
         )
         return None
     try:
-        return parse_time(value, step_at=lambda tokens: batching.step_after(ceil(tokens / seq_len)), num_steps=num_steps)
+        return parse_time(
+            value, step_at=lambda tokens: batching.step_after(ceil(tokens / seq_len)), num_steps=num_steps
+        )
     except ValueError as error:
         problems.append(f"{error} @ {place}")
         return None

@@ -67,7 +67,8 @@ class Reads:
 class Comparison:
     """`first_difference` is the first step whose weights differ (None: none that both have), `stretches` all of them.
 
-    `first_other_size` is the first step that has another batch size (None likewise). Below `same_below` both read the same samples in the same slots. `step` is what `corpora` counts up to.
+    `first_other_size` is the first step that has another batch size (None likewise). Below `same_below` both read the
+    same samples in the same slots. `step` is what `corpora` counts up to.
     """
 
     step: int

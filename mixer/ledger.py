@@ -2,8 +2,8 @@
 
 A revision may say three things, from its effective step on: another schedule, which then replaces everything that was
 planned there; another batch size, which replaces those planned there; and changes of the corpora (`mixer.changes`),
-which add to those made before. It moves nothing below its effective step. Who may append, and when, is decided here and nowhere else: `propose` refuses a stale parent and a
-frozen step. Storage and transport belong to `service`.
+which add to those made before. It moves nothing below its effective step. Who may append, and when, is decided here and
+nowhere else: `propose` refuses a stale parent and a frozen step. Storage and transport belong to `service`.
 """
 
 import json
@@ -128,8 +128,9 @@ class Ledger:
 
         `change` is {"mixture": ..., "ramp"?: ...} or {"schedule": {"phases": [...]}}, which holds from `effective_step`
         to the end of the run; with {"corpora": {name: {verb: arguments}}} or {"global_batch_size": samples} or both, or
-        these alone. Whether changes of corpora fit is for the plan to say. Raises StaleParentError if `parent` is not the revision in force, FrozenStepError if
-        `effective_step` is below `frontier`, ScheduleError if the change itself is wrong.
+        these alone. Whether changes of corpora fit is for the plan to say. Raises StaleParentError if `parent` is not
+        the revision in force, FrozenStepError if `effective_step` is below `frontier`, ScheduleError if the change
+        itself is wrong.
         """
         if parent != self.in_force:
             raise StaleParentError(

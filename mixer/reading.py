@@ -189,7 +189,9 @@ class Reading:
 
     def _other_sizes(self, state: Mapping[str, Any], ledger: Ledger | None) -> Iterable[str]:
         step, schedule = state["step"], (ledger or self.ledger).schedule
-        remedy = f"the steps trained keep their size; name a new one under schedule.batch_sizes, from {step}ba on or later"
+        remedy = (
+            f"the steps trained keep their size; name a new one under schedule.batch_sizes, from {step}ba on or later"
+        )
         was, ours = state["global_batch_size"], schedule.global_batch_size
         if was != ours:
             yield f"global_batch_size was {was}, is {ours}: {remedy}"

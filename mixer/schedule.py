@@ -1,8 +1,9 @@
 """The schedule: gap-free phases from step 0 to the end of the run, each with one mixture or a ramp to it.
 
 It may also say what changes of the corpora themselves, and when (`mixer.changes`), and from which step on a step has
-another number of samples (`mixer.batching`). A `Schedule` is an immutable value. It knows nothing of corpora beyond their names, of seeds or of revisions.
-`Schedule.from_dict` is the only parser; it reports every problem at once, each with its place.
+another number of samples (`mixer.batching`). A `Schedule` is an immutable value. It knows nothing of corpora beyond
+their names, of seeds or of revisions. `Schedule.from_dict` is the only parser; it reports every problem at once, each
+with its place.
 """
 
 import difflib
@@ -130,6 +131,10 @@ class Schedule:
     def num_samples(self) -> int:
         return self.batching.first_draw(self.num_steps)
 
+    @property
+    def num_tokens(self) -> int:
+        return self.num_samples * self.seq_len
+
     def batch_size(self, step: int) -> int:
         """Samples of `step`, over all ranks."""
         self.check_step(step)
@@ -145,7 +150,7 @@ class Schedule:
         return self.batching.step_of_draw(draw)
 
     def tokens_before(self, step: int) -> int:
-        """Tokens of all steps below `step`."""
+        """Tokens of all steps below `step`, which may be the end of the run."""
         return self.first_draw(step) * self.seq_len
 
     def steps(self, value: object, *, start: int = 0) -> int:

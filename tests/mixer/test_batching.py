@@ -12,7 +12,16 @@ LATER = [{"start": "4ba", "global_batch_size": 4}, {"start": "200tok", "global_b
 
 @pytest.mark.parametrize(
     ("max_duration", "steps"),
-    [(40, 40), ("40ba", 40), ("80tok", 4), ("81tok", 5), ("200tok", 7), ("280tok", 8), ("281tok", 9), ("2e6tok", 25_005)],
+    [
+        (40, 40),
+        ("40ba", 40),
+        ("80tok", 4),
+        ("81tok", 5),
+        ("200tok", 7),
+        ("280tok", 8),
+        ("281tok", 9),
+        ("2e6tok", 25_005),
+    ],
 )
 def test_a_length_in_tokens_is_reached_with_the_sizes_of_the_file(max_duration: object, steps: int) -> None:
     assert parse_num_steps(max_duration, **SIZES, batch_sizes=LATER) == steps

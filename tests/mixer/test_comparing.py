@@ -78,7 +78,9 @@ def test_below_the_first_difference_both_read_the_same(first: Schedule, second: 
         assert [a.names[c] for c in ours.corpus] == [b.names[c] for c in theirs.corpus]
         assert ours.sample_id.tolist() == theirs.sample_id.tolist()
     sizes_differ = [
-        step for step in range(min(first.num_steps, second.num_steps)) if first.batch_size(step) != second.batch_size(step)
+        step
+        for step in range(min(first.num_steps, second.num_steps))
+        if first.batch_size(step) != second.batch_size(step)
     ]
     assert compare(a, b).first_other_size == min(sizes_differ, default=None)
 

@@ -94,7 +94,10 @@ def test_a_wrong_change_says_where(step: int, change: Any, problem: str) -> None
 
 
 def test_a_batch_size_replaces_what_was_planned_and_other_edits_leave_it() -> None:
-    plan = {**C4.base.to_dict(), "batch_sizes": [{"start": 20, "global_batch_size": 16}, {"start": 80, "global_batch_size": 32}]}
+    plan = {
+        **C4.base.to_dict(),
+        "batch_sizes": [{"start": 20, "global_batch_size": 16}, {"start": 80, "global_batch_size": 32}],
+    }
     sizes = {"num_steps": 100, "global_batch_size": 8, "seq_len": 8}
     warm_up = Ledger(base=Schedule.from_dict(plan, **sizes))
     ledger = edit(edit(warm_up, 60), 70, {"corpora": {"c4": {"skip": {"samples": 1}}}})

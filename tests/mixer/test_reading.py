@@ -165,9 +165,9 @@ def test_a_batch_size_written_into_the_file_from_the_checkpoint_on_is_taken(
 def test_batch_sizes_below_the_checkpoint_may_not_be_taken_out_of_the_file() -> None:
     state = reading(ledger(later={10: 4})).state(33)
     assert state["global_batch_size"] == 8
-    with pytest.raises(StateError, match="had 172 samples, 4 in the last of them, .* had 264, 8 in the last"):
+    with pytest.raises(StateError, match=r"had 172 samples, 4 in the last of them, .* had 264, 8 in the last"):
         reading().restore(state)
-    with pytest.raises(StateError, match="had another schedule|had 172 samples"):
+    with pytest.raises(StateError, match=r"had another schedule|had 172 samples"):
         reading(ledger(later={11: 4})).restore(state)
 
 
