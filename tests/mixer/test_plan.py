@@ -90,8 +90,9 @@ def test_never_off_by_more_than_two_samples_at_any_prefix(schedule: Schedule, da
         phases = data.draw(phase_lists(NAMES, step, schedule.num_steps, 4))
         if step == 0:
             phases[0].pop("ramp", None)
+        size = {"global_batch_size": data.draw(st.integers(1, 32))} if data.draw(st.booleans()) else {}
         ledger = ledger.propose(
-            {"schedule": {"phases": phases}},
+            {"schedule": {"phases": phases}, **size},
             parent=ledger.number, effective_step=step, frontier=0, author="test", reason="edit", time="-",
         )  # fmt: skip
     assert worst_deviation(Plan(ledger.schedule, {name: [1000] for name in NAMES}, data_seed=1)) <= 2
