@@ -346,6 +346,9 @@ def test_forecast_agrees_with_reading_everything(schedule: Schedule, data: st.Da
         assert forecast.first_repeat_step == first[name]
         if first[name] is not None:
             total, size = plan.drawn_before(schedule.num_steps)[name], sum(corpora[name])
+            first_used = next(step for step in range(schedule.num_steps) if name in plan.counts(step))
+            num_samples = sum(schedule.batch_size(step) for step in range(first_used, schedule.num_steps))
+            assert forecast.largest_weight == size / num_samples
             assert total - plan.drawn_before(forecast.earliest_start)[name] <= size
             assert total - plan.drawn_before(forecast.earliest_start - 1)[name] > size
 
