@@ -66,9 +66,8 @@ class _Planned(Dataset[Any]):
 
     def state_dict(self, num_samples: int, from_beginning: bool) -> dict[str, Any]:
         """The state after `num_samples` of the run, over all ranks; Composer counts from its beginning."""
-        global_batch_size = self._reading.plan.schedule.global_batch_size
         start = 0 if from_beginning else self._reading.next_step
-        return self._reading.state(start + num_samples // global_batch_size)
+        return self._reading.state(self._reading.step_after(num_samples, start))
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from `state`; see `Reading.restore` for what is refused."""
