@@ -19,7 +19,7 @@ from torch.utils.data import Dataset, DistributedSampler, get_worker_info
 
 from mixer.compiled import load_in_background
 from mixer.reader import RowReader
-from mixer.reading import Reading, rank_batch_size
+from mixer.reading import Reading
 from mixer.records import RecordReader
 from mixer.storage.ahead import FetchAhead
 from mixer.storage.cache import Counts
@@ -118,12 +118,12 @@ class PlannedSampler(DistributedSampler[Any]):
     def __init__(self, dataset: PlannedDataset | PlannedRecords, *, rank: int = 0, num_ranks: int = 1) -> None:
         super().__init__(dataset, num_replicas=num_ranks, rank=rank, shuffle=False)
         self._planned = dataset
-        rank_batch_size(dataset._reading.plan.schedule.global_batch_size, num_ranks)  # raises where it does not divide
+        dataset._reading.check_divides(num_ranks)
 
     def __iter__(self) -> Iterator[Any]:
         reading, ahead = self._planned._reading, self._planned.ahead
         schedule = reading.plan.schedule
-        load_in_background((schedule.num_steps - reading.next_step) * schedule.global_batch_size)
+        load_in_background(schedule.num_samples - schedule.first_draw(reading.next_step))
         for step in range(reading.next_step, schedule.num_steps):
             addresses = reading.addresses(step, self.rank, self.num_replicas)
             if ahead is not None:

@@ -89,6 +89,12 @@ class Reading:
         addresses: _I64 = bases[mine] + batch.sample_id[mine]
         return addresses
 
+    def check_divides(self, num_ranks: int) -> None:
+        """Raises MixerError unless every batch still to come divides evenly over so many ranks."""
+        for row in self.plan.schedule.batching.changes_from(self.next_step + 1):
+            rank_batch_size(row.size, num_ranks)
+        rank_batch_size(self.plan.schedule.batch_size(self.next_step), num_ranks)
+
     def step_after(self, num_samples: int, start: int) -> int:
         """The step that is next when `num_samples` samples, over all ranks, have been read since step `start`.
 
