@@ -48,7 +48,8 @@ class Remote:
                 _clean(target.parent)  # a downloader takes what is there for its result
                 _downloader(self.url).download(source, str(target), self._timeout_s)
                 return
-            except Exception as error:  # what a backend raises is its own
+            except Exception as raised:  # what a backend raises is its own
+                error = _cause(raised)
                 _clean(target.parent)
                 if _is_ours(error, target):
                     raise
@@ -79,6 +80,12 @@ def _downloader(url: str) -> Any:
 
         kept[key] = CloudDownloader.get(url)
     return kept[key]
+
+
+def _cause(error: Exception) -> Exception:
+    """The hub's client says of whatever went wrong that the file is not in its cache, and names that as the cause."""
+    hidden = type(error).__name__ == "LocalEntryNotFoundError" and isinstance(error.__cause__, Exception)
+    return error.__cause__ if hidden else error  # type: ignore[return-value]
 
 
 def _is_missing(error: Exception) -> bool:
