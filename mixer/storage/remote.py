@@ -12,8 +12,9 @@ import logging
 import os
 import random
 import shutil
-import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ GONE = {"404", "NoSuchKey", "NoSuchBucket"}
 REFUSED = {"401", "403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch"}
 DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 _log = logging.getLogger(__name__)
-_mine = threading.local()
+_free: dict[tuple[int, str], list[Any]] = {}  # by process and folder, the downloaders that nobody uses now
 
 
 class Remote:
@@ -46,7 +47,8 @@ class Remote:
         for attempt in range(self._attempts):
             try:
                 _clean(target.parent)  # a downloader takes what is there for its result
-                _downloader(self.url).download(source, str(target), self._timeout_s)
+                with _downloader(self.url) as downloader:
+                    downloader.download(source, str(target), self._timeout_s)
                 return
             except Exception as raised:  # what a backend raises is its own
                 error = _cause(raised)
@@ -71,15 +73,21 @@ def make_empty(folder: Path) -> None:
     folder.mkdir(parents=True)
 
 
-def _downloader(url: str) -> Any:
-    """This thread's downloader for the scheme of `url`: their clients are not made for threads or forks."""
-    kept: dict[tuple[int, str], Any] = _mine.__dict__.setdefault("downloaders", {})
-    key = os.getpid(), url.partition("://")[0]
-    if key not in kept:
+@contextmanager
+def _downloader(url: str) -> Iterator[Any]:
+    """A downloader for the folder at `url`, for one thread of this process: their clients are not made for more.
+
+    It is kept for whoever comes next, since a client is dear to make; but not after a failure, which it may be part of.
+    """
+    free = _free.setdefault((os.getpid(), url), [])
+    try:
+        downloader = free.pop()
+    except IndexError:
         from streaming.base.storage.download import CloudDownloader
 
-        kept[key] = CloudDownloader.get(url)
-    return kept[key]
+        downloader = CloudDownloader.get(url)
+    yield downloader
+    free.append(downloader)
 
 
 def _cause(error: Exception) -> Exception:

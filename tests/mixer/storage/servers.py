@@ -1,4 +1,4 @@
-"""Real HTTP in front of remote shards: an S3 server, a hub of data sets, and a link to them that can fail and be slow."""
+"""Real HTTP in front of remote shards: S3, a hub of data sets, and a link to either that can fail and be slow."""
 
 import socket
 import struct

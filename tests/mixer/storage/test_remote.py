@@ -157,6 +157,43 @@ def test_threads_fetch_at_the_same_time(bucket: S3, tmp_path: Path) -> None:
     assert all((tmp_path / str(number) / "shard.mds").read_bytes() == CONTENT for number in range(4))
 
 
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The folders for which downloaders were made."""
+    from streaming.base.storage.download import CloudDownloader
+
+    folders: list[str] = []
+    get = CloudDownloader.get
+
+    def noting(url: str) -> CloudDownloader:
+        folders.append(url)
+        return get(url)
+
+    monkeypatch.setattr(CloudDownloader, "get", noting)
+    monkeypatch.setattr("mixer.storage.remote._free", {})
+    return folders
+
+
+def fetch_in_a_thread(remote: Remote, target: Path) -> None:
+    thread = threading.Thread(target=remote.fetch, args=("shard.mds", target))
+    thread.start()
+    thread.join()
+
+
+def test_a_downloader_serves_one_thread_after_the_other(bucket: S3, target: Path, made: list[str]) -> None:
+    bucket.put("code/shard.mds", CONTENT)
+    for _ in range(3):
+        fetch_in_a_thread(Remote(f"s3://{BUCKET}/c4"), target)
+    fetch_in_a_thread(Remote(f"s3://{BUCKET}/code"), target)
+    assert made == [f"s3://{BUCKET}/c4", f"s3://{BUCKET}/code"]
+
+
+def test_after_a_failure_the_connection_is_made_anew(bucket: S3, target: Path, made: list[str]) -> None:
+    bucket.link.fail(servers.busy)
+    Remote(f"s3://{BUCKET}/c4").fetch("shard.mds", target)
+    assert made == [f"s3://{BUCKET}/c4"] * 2
+
+
 FETCH_FROM_HUB = """
 import sys, time
 from pathlib import Path
