@@ -133,7 +133,7 @@ def add_in_threads(folder: Path) -> None:
 
 
 def test_threads_that_wait_crosswise_get_through(tmp_path: Path) -> None:
-    """One thread of each process holds what a second thread of the other waits for: to the system that is a deadlock."""
+    """A thread of each process holds what a second thread of the other waits for: to the system that is a deadlock."""
     barrier, refused, done = FORK.Barrier(2), FORK.Event(), FORK.Queue()
     processes = [
         FORK.Process(target=wait_crosswise, args=(tmp_path, *numbers, barrier, refused, done), daemon=True)
@@ -176,9 +176,12 @@ def test_a_pickled_one_locks_the_same(tmp_path: Path) -> None:
 
 
 def test_it_is_opened_once_a_process(tmp_path: Path) -> None:
-    before = len(os.listdir("/proc/self/fd"))
+    def num_open() -> int:
+        return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+    before = num_open()
     kept = [Locks(tmp_path) for _ in range(20)]
-    assert len(os.listdir("/proc/self/fd")) == before + 1
+    assert num_open() == before + 1
     del kept
 
 
