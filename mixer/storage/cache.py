@@ -6,7 +6,6 @@ others wait for it. A shard appears under its name whole and verified, or not at
 """
 
 import contextlib
-import errno
 import logging
 import os
 import time
@@ -22,7 +21,7 @@ from mixer.storage.index import StoredCorpus, Zipped
 from mixer.storage.integrity import is_intact, is_marked, mark, unmark
 from mixer.storage.locks import Locks
 from mixer.storage.mapping import AGAIN, Mapping, map_shard
-from mixer.storage.remote import Remote
+from mixer.storage.remote import FULL, Remote
 from mixer.storage.shelf import Shelf
 
 LONG_WAIT_S = 5.0
@@ -259,8 +258,9 @@ def _keeping(folder: Path) -> Iterator[None]:
 
 
 def _not_kept(folder: Path, error: OSError) -> CacheError:
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-    remedy = "make room there, or set a smaller cache limit" if full else "name a folder that can be written"
+    remedy = (
+        "make room there, or set a smaller cache limit" if error.errno in FULL else "name a folder that can be written"
+    )
     return CacheError(f"cannot keep shards in {folder}: {error.strerror or error}; {remedy}", path=str(folder))
 
 

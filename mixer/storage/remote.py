@@ -25,7 +25,8 @@ FIRST_WAIT_S, LONGEST_WAIT_S = 0.25, 30.0
 
 GONE = {"404", "NoSuchKey", "NoSuchBucket"}
 REFUSED = {"401", "403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch"}
-DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+FULL = {errno.ENOSPC, errno.EDQUOT}
+DISK = {*FULL, errno.EROFS}
 _log = logging.getLogger(__name__)
 _free: dict[tuple[int, str], list[Any]] = {}  # by process and folder, the downloaders that nobody uses now
 
