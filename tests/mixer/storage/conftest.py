@@ -12,7 +12,7 @@ import pytest
 from tests.mds import write_manifest, write_shards
 from tests.mixer.storage.servers import S3, serve_s3
 
-SEQ_LEN, ROWS_A_SHARD = 64, 10
+SEQ_LEN, ROWS_A_SHARD = 128, 10
 
 
 def rows_of(num_rows: int, *, first: int = 0, dtype: str = "uint16") -> np.ndarray:

@@ -47,7 +47,7 @@ def write_header(path: Path, *words: int) -> None:
 
 def test_a_header_of_another_count_is_corrupt(shard: Path) -> None:
     write_header(shard, 11)
-    with pytest.raises(ShardError, match=r"does not hold 10 rows of 128 bytes: corrupt; fetch or convert it again"):
+    with pytest.raises(ShardError, match=r"does not hold 10 rows of 256 bytes: corrupt; fetch or convert it again"):
         mapped(shard)
 
 
