@@ -256,11 +256,13 @@ def _refresh_in(fresh: Path, path: Path, remote: Remote) -> None:
         return
     if before is not None and before != found[INDEX]:
         _log.warning("%s holds another version of %s: shards are fetched again as needed", path, remote.url)
-    for name, content in found.items():
+    changed = {name: content for name, content in found.items() if content != _read(path / name)}
+    for name, content in changed.items():  # all of it is on disk before any of it counts
+        (fresh / name).write_bytes(content or b"")
+    for name, content in changed.items():
         if content is None:
-            (path / name).unlink(missing_ok=True)
-        elif content != _read(path / name):
-            (fresh / name).write_bytes(content)
+            (path / name).unlink()
+        else:
             (fresh / name).replace(path / name)
 
 
