@@ -159,7 +159,7 @@ class Cache:
             _log.warning("%s; fetching it again from %s", problem, source.url)
             with _keeping(path.parent):
                 unmark(path)
-                path.unlink()
+                path.unlink(missing_ok=True)  # others may make room
         with _keeping(path.parent), self.budget.room(shard, needed_at=needed_at) as folder:
             if folder is None:
                 return False
@@ -198,8 +198,8 @@ class Cache:
             raise ShardError(f"{problem}, twice: look at {source.url}", path=str(path))
         with target.open("rb") as file:
             os.fsync(file.fileno())
-        target.replace(path)
-        self._note(shard, path, corpus.digests[number], path.stat())
+            target.replace(path)
+            self._note(shard, path, corpus.digests[number], os.fstat(file.fileno()))  # others may make room
 
     def _fetch_into(
         self, target: Path, source: Remote, zipped: Zipped | None, corpus: StoredCorpus, number: int
@@ -240,10 +240,12 @@ def _unpack(packed: Path, target: Path, zipped: Zipped, source: Remote) -> str |
         return f"{source.url}/{zipped.name} is not what its index says ({zipped.num_bytes} bytes, {zipped.digest})"
     from streaming.base.compression import decompress
 
+    content = packed.read_bytes()
     try:
-        target.write_bytes(decompress(zipped.algorithm, packed.read_bytes()))
-    except (ValueError, RuntimeError, EOFError) as error:
-        return f"{source.url}/{zipped.name} cannot be unpacked ({zipped.algorithm}): {error}"
+        unpacked = decompress(zipped.algorithm, content)
+    except Exception as error:  # each library has its own
+        return f"{source.url}/{zipped.name} cannot be unpacked ({zipped.algorithm}): {error or type(error).__name__}"
+    target.write_bytes(unpacked)
     packed.unlink()
     return None
 
