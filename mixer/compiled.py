@@ -3,7 +3,8 @@
 The extra `fast` brings numba, which compiles `mixer.kernels`. To load it takes one or two seconds, and to compile, once
 on a machine, some five more (the result is kept in `__pycache__`, or in the user's cache folder). So a process works
 with NumPy until it has picked `WORTH_LOADING` samples, which takes about as long as loading; a command that shows a few
-batches never waits. Without numba, or a folder to write to, all is as exact, and the log says once what is missing.
+batches never waits. A training run, which knows that it will pick more, loads in the background from its start. Without
+numba, or a folder to write to, all is as exact, and the log says once what is missing.
 """
 
 import logging
@@ -50,6 +51,20 @@ def fill_batch(num_samples: int) -> FillBatch | None:
             finally:
                 _loading.release()
     return _loaded
+
+
+def load_in_background(num_samples: int) -> None:
+    """Begin to load, if a process is going to pick so many samples that it pays; until it is done NumPy goes on."""
+    if num_samples < WORTH_LOADING or _is_decided or not _loading.acquire(blocking=False):
+        return
+
+    def work() -> None:
+        try:
+            use(load())
+        finally:
+            _loading.release()
+
+    threading.Thread(target=work, name="compile", daemon=True).start()
 
 
 def load() -> FillBatch | None:

@@ -16,8 +16,8 @@ from mixer.duration import parse_steps
 from mixer.errors import MixerError, ScheduleError
 from mixer.ledger import Ledger
 from mixer.plan import Corpus, Plan
-from mixer.reader import LocalCorpus, open_corpus
 from mixer.schedule import Schedule
+from mixer.storage import StoredCorpus, open_corpus
 from mixer.yamlfile import read_mapping
 
 SHARD = 16_384  # samples of a shard, where only a corpus's size is known
@@ -25,7 +25,7 @@ SHARD = 16_384  # samples of a shard, where only a corpus's size is known
 TRAINER_KEYS = frozenset({
     "autoresume", "device", "device_train_microbatch_size", "dynamic", "eval", "load_path", "log_interval",
     "lr_schedule", "metrics_file", "model", "num_workers", "optimizer", "precision", "save_folder", "save_interval",
-    "save_num_checkpoints_to_keep", "seed", "service", "tokenizer",
+    "reading", "save_num_checkpoints_to_keep", "seed", "service", "tokenizer",
 })  # fmt: skip
 
 
@@ -35,6 +35,7 @@ class _CorpusKeys(BaseModel):
     local: Path | None = None
     remote: StrictStr | None = None
     holdout: Path | None = None
+    holdout_remote: StrictStr | None = None
     max_epochs: PositiveInt | None = None
     then: StrictStr = "refuse"
 
@@ -104,7 +105,7 @@ def load_run(path: str | Path, sizes: Mapping[str, str] | None = None) -> Planne
         },
         data_seed=keys.data_seed,
         shuffle_window=keys.shuffle_window,
-        shard_bytes={name: corpus.shard_bytes for name, corpus in opened.items()},
+        shard_bytes={name: corpus.shard_bytes.tolist() for name, corpus in opened.items()},
         folders={name: corpus.path for name, corpus in opened.items()},
     )
 
@@ -128,11 +129,11 @@ def _describe(error: dict[str, Any]) -> str:
     return f"{error['msg'][0].lower()}{error['msg'][1:]}, found {error['input']!r} @ {place}"
 
 
-def _open_local(name: str, keys: _CorpusKeys) -> LocalCorpus:
+def _open_local(name: str, keys: _CorpusKeys) -> StoredCorpus:
     if keys.local is None:
         raise MixerError(f"corpus '{name}' has no 'local' folder; give its size with --size {name}=12e9tok")
     try:
-        return open_corpus(keys.local)
+        return open_corpus(keys.local, keys.remote)
     except MixerError as error:
         raise MixerError(f"{error}; or give the size with --size {name}=12e9tok @ $.corpora.{name}.local") from error
 
