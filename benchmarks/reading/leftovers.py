@@ -31,8 +31,8 @@ def files(*folders: Path) -> set[Path]:
     return {path for folder in folders for path in folder.rglob("*") if path.is_file()}
 
 
-def size_mib(paths: list[Path]) -> float:
-    return sum(path.stat().st_size for path in paths) / 2**20
+def num_bytes(paths: list[Path]) -> int:
+    return sum(path.stat().st_size for path in paths)
 
 
 def remove(paths: list[Path]) -> None:

@@ -83,12 +83,19 @@ def rates(sizes: Sizes) -> list[Case]:
 
 
 def firsts(sizes: Sizes) -> list[Case]:
-    six = [
-        Case(name=f"first six {step}", task="first", source="six", loading=BIG, step=step) for step in (0, sizes.step)
-    ]
-    how = {"task": "first", "source": "huge", "loading": BIG, "systems": sizes.huge_systems}
-    request = {"limits": LIMITS}
-    return [*six, *(Case(name=f"first huge {n}", step=n, request=request, **how) for n in (0, *sizes.huge_steps))]
+    found = []
+    for source, steps, systems in (
+        ("six", (0, sizes.step), READERS),
+        ("huge", (0, *sizes.huge_steps), sizes.huge_systems),
+    ):
+        how = {"task": "first", "source": source, "loading": BIG}
+        limits = {"limits": LIMITS} if source == "huge" else {}
+        for step in steps:
+            name = f"first {source} {step}"
+            anew = {**limits, "anew": True}  # first, for it leaves marks for what comes then
+            found.append(Case(name=f"{name} anew", step=step, request=anew, systems=("ours",), **how))
+            found.append(Case(name=name, step=step, request=limits, systems=systems, **how))
+    return found
 
 
 def colds(sizes: Sizes) -> list[Case]:
@@ -126,6 +133,7 @@ def _first_rows(sizes: Sizes) -> list[Row]:
         case, where = f"first {source} {step}", f"resumed at step {step:,}" if step else "at step 0"
         found += [
             Row(label=f"first batch of {BIG.batch:,}, {corpora}, {where} (s)", case=case, key="seconds"),
+            Row(label="… when shards have yet to be verified by their hashes (s)", case=f"{case} anew", key="seconds"),
             Row(label="… memory above import (MiB)", case=case, key="mib"),
             Row(label="… of which pages of files, shared with every process", case=case, key="file_mib"),
             Row(label="… at its peak", case=case, key="peak_mib"),
@@ -150,10 +158,7 @@ def _kill_row() -> Row:
 def left_behind(result: dict) -> str:
     if not result["segments"] and not result["files"]:
         return "nothing"
-    return (
-        f"{result['segments']} shared memory segments ({result['mib']:.2f} MiB), "
-        f"{result['files']} files outside the corpora"
-    )
+    return f"{result['segments']} shared memory segments ({result['bytes']:,} bytes), {result['files']} files"
 
 
 def ratios() -> list[Ratio]:

@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import platform
+import select
 import signal
 import subprocess
 import sys
@@ -54,6 +55,7 @@ from table import Results, render
 
 HERE = Path(__file__).parent
 HEADING = "## Last result"
+TIMEOUT_S = 600  # of a process, with its import: something is wrong then
 
 
 class Bench:
@@ -112,13 +114,14 @@ class Bench:
                 command, env=self._environment() | homes, stdout=subprocess.PIPE, text=True, start_new_session=True
             )
             with child:
-                reading = child.stdout.readline()
+                is_reading, _, _ = select.select([child.stdout], [], [], TIMEOUT_S)  # or it has ended
+                reading = is_reading and child.stdout.readline()
                 time.sleep(0.5)  # in mid-run, not at a moment of its own choice
                 os.killpg(child.pid, signal.SIGKILL)
             if not reading:
                 return {"failed": "broke off"}
             stale, files = leftovers.stale(segments), self._files(folder) - before
-            found = {"segments": len(stale), "mib": leftovers.size_mib(stale), "files": len(files)}
+            found = {"segments": len(stale), "bytes": leftovers.num_bytes(stale), "files": len(files)}
             names = {"names": [path.name for path in stale], "paths": sorted(path.name for path in files)}
             leftovers.remove(stale)
             return found | names
@@ -154,7 +157,10 @@ class Bench:
     def _child(self, system: str, task: str, source: Source, case: Case, request: dict) -> dict:
         command = self._command(system, task, source, case, request)
         segments = leftovers.segments()
-        done = subprocess.run(command, env=self._environment(), capture_output=True, text=True)
+        try:
+            done = subprocess.run(command, env=self._environment(), capture_output=True, text=True, timeout=TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            return {"failed": f"no result after {TIMEOUT_S} s"}
         leftovers.remove(leftovers.stale(segments))
         if done.returncode == -signal.SIGALRM:
             return {"failed": f"> {LIMITS['seconds']} s"}
@@ -210,9 +216,7 @@ def verified(bench: Bench) -> str:
         for result in bench.results[system]["verify"]:
             if "failed" in result or sum(result["found"]) != result["read"] or shares_off(result["found"]) > 0.03:
                 raise SystemExit(f"{TITLES[system]} does not deliver the rows of the source: {result}")
-    return (
-        "Of each system, before anything was timed, the rows of 8 batches were looked up in the source: all were there."
-    )
+    return "Before anything was timed, the rows of 8 batches of each were looked up in the source: all were there."
 
 
 def measure(bench: Bench, *, repeats: int) -> str:

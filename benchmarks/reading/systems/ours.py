@@ -1,9 +1,13 @@
-"""Switchpoint: PlannedDataset and PlannedSampler in torch's DataLoader, as the trainer builds them."""
+"""Switchpoint: PlannedDataset and PlannedSampler in torch's DataLoader, as the trainer builds them, with its defaults.
 
-import json
+It verifies a shard by its hash once and marks it; `forget` takes the marks away.
+"""
+
+import shutil
 from collections.abc import Iterator
 from hashlib import sha256
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,45 +15,66 @@ from torch.utils.data import DataLoader
 
 from mixer import ORDER_VERSION, Ledger, Schedule, compiled
 from mixer.dataset import PlannedDataset, PlannedSampler, collate
-from mixer.reader import LocalCorpus, RowReader, open_corpus
+from mixer.reader import RowReader
 from mixer.reading import Reading
-from shards.mds import RowFormat, encode_index, shard_name, write_shard
+from mixer.storage import StoredCorpus, open_corpus
+from mixer.storage.ahead import FetchAhead
+from mixer.storage.integrity import MARKS
+from shards.manifest import FORMAT, INDEX, MANIFEST, Manifest, fingerprint, read_manifest
+from shards.mds import RowFormat, Shard, encode_index, shard_name, write_shard
 from systems import SEED, SEQ_LEN, VOCABULARY, Loading, Source, link
 
 VERSION = f"{version('switchpoint')}, order {ORDER_VERSION}"
 NUM_STEPS = 2_000_000
+ROWS = RowFormat(seq_len=SEQ_LEN, dtype="uint16", shard_bytes=1 << 27)  # above any size used here
 
 
 def prepare(source: Source) -> None:
-    row_format = RowFormat(seq_len=SEQ_LEN, dtype="uint16", shard_bytes=1 << 27)  # above any size used here
     for corpus, name in enumerate(source.names):
         rows, folder, size = source.rows_of(corpus), source.place("mds", name), source.shard_rows
         folder.mkdir(parents=True)
         shards = [
-            write_shard(folder / shard_name(i), rows[i * size : (i + 1) * size], row_format)
+            write_shard(folder / shard_name(i), rows[i * size : (i + 1) * size], ROWS)
             for i in range(source.shards[corpus])
         ]
-        (folder / "index.json").write_bytes(encode_index(shards, row_format))
+        _describe(folder, shards)
 
 
 def multiply(source: Source, num_shards: int) -> None:
     folder = source.place("mds", source.names[0])
-    index = json.loads((folder / "index.json").read_text())
-    [shard] = index["shards"]
-    raw, samples = shard["raw_data"], shard["samples"]
-    names = [shard_name(number) for number in range(num_shards)]
-    for name in names[1:]:
-        link(folder / names[0], folder / name)
-    shards = [{**shard, "raw_data": {**raw, "basename": name}} for name in names]
-    (folder / "index.json").write_text(json.dumps({**index, "shards": shards}, sort_keys=True))
-    entry = {"samples": samples, "bytes": raw["bytes"], "sha256": raw["hashes"]["sha256"]}
-    lines = [f"uint16 {SEQ_LEN}", *[f"{samples} {entry['sha256']}"] * num_shards]
-    manifest = {
-        "fingerprint": sha256("\n".join(lines).encode()).hexdigest(),
-        "parameters": {"tokenizer_sha256": "0" * 64, "vocab_size": VOCABULARY},
-        "shards": [entry] * num_shards,
-    }
-    (folder / "corpus.json").write_text(json.dumps(manifest, indent=1))
+    [shard] = read_manifest(folder).shards
+    for number in range(1, num_shards):
+        link(folder / shard_name(0), folder / shard_name(number))
+    _describe(folder, [shard] * num_shards)
+
+
+def _describe(folder: Path, shards: list[Shard]) -> None:
+    """Writes the index and the manifest, as conversion does; what a manifest says of texts is left empty."""
+    index, samples = encode_index(shards, ROWS), sum(shard.samples for shard in shards)
+    sizes = {"seq_len": ROWS.seq_len, "dtype": ROWS.dtype, "shard_bytes": ROWS.shard_bytes}
+    manifest = Manifest(
+        name=folder.name,
+        split="train",
+        fingerprint=fingerprint(ROWS, shards),
+        samples=samples,
+        documents=samples,
+        tokens=samples * SEQ_LEN,
+        dropped_tokens=0,
+        text_bytes=0,
+        records=samples,
+        empty_records=0,
+        parameters={"format": FORMAT, "tokenizer_sha256": "0" * 64, "vocab_size": VOCABULARY, **sizes},
+        tokenizer="",
+        engine="",
+        version=VERSION,
+        documents_sha256=None,
+        index_sha256=sha256(index).hexdigest(),
+        unigram_sha256="",
+        shards=tuple(shards),
+        sources=(),
+    )
+    (folder / INDEX).write_bytes(index)
+    (folder / MANIFEST).write_bytes(manifest.encode())
 
 
 def open_loader(source: Source, loading: Loading, state: dict[str, Any] | None = None) -> Iterator[torch.Tensor]:
@@ -58,6 +83,11 @@ def open_loader(source: Source, loading: Loading, state: dict[str, Any] | None =
         dataset.load_state_dict(state)
     for batch in _loader(dataset, loading):
         yield batch["tokens"]
+
+
+def forget(source: Source) -> None:
+    for marks in Path(source.folder).rglob(MARKS):
+        shutil.rmtree(marks)
 
 
 def checkpoint(source: Source, loading: Loading, step: int) -> dict[str, Any]:
@@ -70,15 +100,13 @@ def settle() -> None:
 
 def _loader(dataset: PlannedDataset, loading: Loading) -> DataLoader:
     sampler = PlannedSampler(dataset)
-    return DataLoader(
-        dataset, batch_size=loading.batch, sampler=sampler, collate_fn=collate, num_workers=loading.num_workers
-    )
+    return DataLoader(dataset, batch_size=None, sampler=sampler, collate_fn=collate, num_workers=loading.num_workers)
 
 
-def _open(source: Source, name: str) -> LocalCorpus:
-    if source.remote is not None:
-        raise NotImplementedError("not offered: corpora on local disk only")
-    return open_corpus(source.place("mds", name))
+def _open(source: Source, name: str) -> StoredCorpus:
+    if source.remote is None:
+        return open_corpus(source.place("mds", name))
+    return open_corpus(source.cached(name), remote=source.url("mds", name))
 
 
 def _dataset(source: Source, loading: Loading) -> PlannedDataset:
@@ -99,4 +127,6 @@ def _dataset(source: Source, loading: Loading) -> PlannedDataset:
         data_seed=SEED,
         shuffle_window=16,
     )
-    return PlannedDataset(rows, reading)
+    num_in_flight = 2 * loading.num_workers + 2
+    ahead = FetchAhead(rows.cache, reading, source.names, num_steps=50, num_in_flight=num_in_flight)
+    return PlannedDataset(rows, reading, ahead)
