@@ -30,7 +30,7 @@ FillBatch = Callable[..., int]
 """`kernels.fill_batch`."""
 
 Columns = tuple[_I64, _I64, _I64, _I64]
-"""Corpus, ordinal, epoch and sample_id by slot, each [global_batch_size]."""
+"""Corpus, ordinal, epoch and sample_id by slot, each [batch size of the step]."""
 
 _log = logging.getLogger(__name__)
 _loading = threading.Lock()
@@ -134,9 +134,11 @@ class Windows(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Where a batch stands: at the draw `start` of a stretch of `end` draws, before which `drawn` had been drawn."""
+    """Where a batch of `size` stands: at the draw `start` of a stretch of `end` draws, before which `drawn` had been
+    drawn."""
 
     step: int
+    size: int
     stretch: Stretch
     drawn: list[int]
     start: int
@@ -151,18 +153,15 @@ class BatchFiller:
         slots_key: 128 bits.
     """
 
-    def __init__(
-        self, runs: Sequence[Callable[[int, int], Sequence[Run]]], *, slots_key: int, global_batch_size: int
-    ) -> None:
+    def __init__(self, runs: Sequence[Callable[[int, int], Sequence[Run]]], *, slots_key: int) -> None:
         self._runs = list(runs)
         self._slots_key = np.uint64(slots_key & 0xFFFFFFFFFFFFFFFF), np.uint64(slots_key >> 64)
-        self._batch_size = global_batch_size
         self._windows = Windows.of([(0, ())] * len(self._runs))
         self._is_trusted = False
 
     def fill(self, fill_batch: FillBatch, place: Place, by_numpy: Callable[[], Columns]) -> Columns:
         """The batch at `place`; the first is compared with what NumPy makes of it, which goes before all else."""
-        out = np.empty((4, self._batch_size), np.int64)
+        out = np.empty((4, place.size), np.int64)
         slots = (*self._slots_key, np.uint64(place.step))
         draws = (place.stretch.arrays, np.array(place.drawn, np.int64), place.start, slots)
         if fill_batch(*draws, tuple(self._windows), out) >= 0:  # a corpus has come to the end of its windows
@@ -181,7 +180,7 @@ class BatchFiller:
         return corpus, ordinal, epoch, sample_id
 
     def _look_up(self, place: Place) -> Windows:
-        end = min(place.start + AHEAD * self._batch_size, place.end)
+        end = min(place.start + AHEAD * place.size, place.end)
         counts = zip(place.stretch.counts(place.start), place.stretch.counts(end), strict=True)
         ranges = [(drawn + low, drawn + high) for drawn, (low, high) in zip(place.drawn, counts, strict=True)]
         return Windows.of([(low, runs(low, high)) for (low, high), runs in zip(ranges, self._runs, strict=True)])

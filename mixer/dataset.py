@@ -19,7 +19,7 @@ from torch.utils.data import Dataset, DistributedSampler, get_worker_info
 
 from mixer.compiled import load_in_background
 from mixer.reader import RowReader
-from mixer.reading import Reading, rank_batch_size
+from mixer.reading import Reading
 from mixer.records import RecordReader
 from mixer.storage.ahead import FetchAhead
 from mixer.storage.cache import Counts
@@ -66,9 +66,8 @@ class _Planned(Dataset[Any]):
 
     def state_dict(self, num_samples: int, from_beginning: bool) -> dict[str, Any]:
         """The state after `num_samples` of the run, over all ranks; Composer counts from its beginning."""
-        global_batch_size = self._reading.plan.schedule.global_batch_size
         start = 0 if from_beginning else self._reading.next_step
-        return self._reading.state(start + num_samples // global_batch_size)
+        return self._reading.state(self._reading.step_after(num_samples, start))
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from `state`; see `Reading.restore` for what is refused."""
@@ -119,12 +118,12 @@ class PlannedSampler(DistributedSampler[Any]):
     def __init__(self, dataset: PlannedDataset | PlannedRecords, *, rank: int = 0, num_ranks: int = 1) -> None:
         super().__init__(dataset, num_replicas=num_ranks, rank=rank, shuffle=False)
         self._planned = dataset
-        rank_batch_size(dataset._reading.plan.schedule.global_batch_size, num_ranks)  # raises where it does not divide
+        dataset._reading.check_divides(num_ranks)
 
     def __iter__(self) -> Iterator[Any]:
         reading, ahead = self._planned._reading, self._planned.ahead
         schedule = reading.plan.schedule
-        load_in_background((schedule.num_steps - reading.next_step) * schedule.global_batch_size)
+        load_in_background(schedule.num_samples - schedule.first_draw(reading.next_step))
         for step in range(reading.next_step, schedule.num_steps):
             addresses = reading.addresses(step, self.rank, self.num_replicas)
             if ahead is not None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt, StrictStr, ValidationError
 
-from mixer.duration import parse_steps
+from mixer.batching import parse_num_steps
 from mixer.errors import MixerError, ScheduleError
 from mixer.ledger import Ledger
 from mixer.plan import Corpus, Plan
@@ -85,7 +85,7 @@ def load_run(path: str | Path, sizes: Mapping[str, str] | None = None) -> Planne
     keys = _check_keys(Path(path))
     facts = {"global_batch_size": keys.global_batch_size, "seq_len": keys.seq_len}
     try:
-        num_steps = parse_steps(keys.max_duration, tokens_per_step=keys.global_batch_size * keys.seq_len)
+        num_steps = parse_num_steps(keys.max_duration, **facts, batch_sizes=keys.schedule.get("batch_sizes", ()))
     except ValueError as error:
         raise ScheduleError.of([f"{error} @ $.max_duration"]) from error
     schedule = Schedule.from_dict(keys.schedule, num_steps=num_steps, place="$.schedule", **facts)

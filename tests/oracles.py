@@ -31,9 +31,17 @@ def slow_plan(
         for change in schedule.changes:
             if change.step == step:
                 run.act(change)
-        drawn = run.read(schedule.weights_ppb(step), schedule.global_batch_size)
-        words = random_words(slots_key, step, schedule.global_batch_size).tolist()
+        drawn = run.read(schedule.weights_ppb(step), slow_batch_size(schedule, step))
+        words = random_words(slots_key, step, len(drawn)).tolist()
         yield [drawn[place] for place in sorted(range(len(words)), key=lambda place: (words[place], place))]
+
+
+def slow_batch_size(schedule: Schedule, step: int) -> int:
+    size = schedule.global_batch_size
+    for row in schedule.batch_sizes:
+        if row.start <= step:
+            size = row.size
+    return size
 
 
 class SlowRun:

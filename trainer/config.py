@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ByteSize, ConfigDict, Field, PositiveInt, TypeAdapter, model_validator
 
 from mixer import Schedule
-from mixer.duration import parse_steps
+from mixer.batching import parse_num_steps
 from mixer.proposers import Ado, Softmax
 from mixer.proposing import Proposer
 from mixer.rails import Rails
@@ -220,17 +220,22 @@ class Config(_Section):
 
     @property
     def tokens_per_step(self) -> int:
-        """Tokens of one optimizer step over all ranks."""
+        """Tokens of the first optimizer step over all ranks."""
         return self.global_batch_size * self.seq_len
 
     @property
     def num_steps(self) -> int:
-        """Optimizer steps of the whole run; raises ValueError when `max_duration` is no length."""
-        return parse_steps(self.max_duration, tokens_per_step=self.tokens_per_step)
+        """Optimizer steps of the whole run.
+
+        Raises ValueError when `max_duration` is no length, ScheduleError where it is in tokens and batch sizes are
+        wrong (not after `load`).
+        """
+        sizes = {"global_batch_size": self.global_batch_size, "seq_len": self.seq_len}
+        return parse_num_steps(self.max_duration, **sizes, batch_sizes=self.schedule.get("batch_sizes", ()))
 
     def steps(self, duration: Duration) -> int:
-        """A duration of this configuration in steps; raises ValueError when it is none."""
-        return parse_steps(duration, tokens_per_step=self.tokens_per_step, num_steps=self.num_steps)
+        """A duration of this configuration, from its beginning, in steps; raises ValueError when it is none."""
+        return self.base_schedule().steps(duration)
 
     @property
     def num_batches_ahead(self) -> int:

@@ -48,7 +48,7 @@ class Feed:
         self._config = config = sources.config
         self._rank = rank
         self.names = sources.names
-        self.batch_size = rank_batch_size(config.global_batch_size, num_ranks)
+        self._num_ranks = num_ranks
         rows = sources.rows()
         self._reading = sources.reading(rows)
         ahead = FetchAhead(
@@ -66,6 +66,7 @@ class Feed:
             allow_different_data_and_lose_reproducibility=config.reading.allow_different_data_and_lose_reproducibility,
         )
         self._sampler = PlannedSampler(self._dataset, rank=rank, num_ranks=num_ranks)
+        self.batch_size = rank_batch_size(config.global_batch_size, num_ranks)
 
     def data_spec(self) -> DataSpec:
         """The loader of this rank; one Composer epoch is the whole run."""
@@ -106,8 +107,9 @@ class Feed:
 
         A name in the mixture: after a corpus was renamed or split, not where the row lies.
         """
-        plan, first = self._reading.plan, self._rank * self.batch_size
-        return plan.names, plan.batch(step).corpus[first : first + self.batch_size]
+        plan = self._reading.plan
+        size = rank_batch_size(plan.schedule.batch_size(step), self._num_ranks)
+        return plan.names, plan.batch(step).corpus[self._rank * size : (self._rank + 1) * size]
 
     def drawn_before(self, step: int) -> dict[str, int]:
         """Samples of each corpus, by the names of the plan, in all steps below `step`."""
@@ -136,9 +138,11 @@ class Feed:
     def follow(self, revisions: Sequence[Mapping[str, Any]], frontier: int) -> None:
         """Take over what was decided; every rank must do so between the same two steps. The frontier never moves back.
 
-        Raises RepetitionError, and leaves all as it was, where a corpus would be read more often than its cap allows.
+        Raises RepetitionError, and leaves all as it was, where a corpus would be read more often than its cap allows;
+        MixerError where a batch size is not a multiple of the ranks.
         """
         self._reading.follow([Revision.from_dict(revision) for revision in revisions], frontier)
+        self._reading.check_divides(self._num_ranks)
 
 
 def _split(batch: Batch, microbatch_size: int) -> list[Batch]:
