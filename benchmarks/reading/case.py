@@ -91,6 +91,8 @@ def memory() -> dict[str, float]:
 
 def cold(system: ModuleType, source: Source, loading: Loading, *, num_batches: int) -> dict:
     """From an empty cache: the first batch, so many batches, and what was fetched for them."""
+    if hasattr(system, "connect"):
+        system.connect()
     start = time.perf_counter()
     batches = system.open_loader(source, loading)
     next(batches)

@@ -18,7 +18,7 @@ class Sizes:
     huge_shards: int
     huge_shard_rows: int
     huge_steps: tuple[int, ...]
-    step: int
+    steps: tuple[int, ...]
     rates: tuple[tuple[int, int], ...]  # (batch, num_workers)
     seconds: float
     repeats: int
@@ -30,8 +30,8 @@ FULL = Sizes(
     shard_rows=16_368,  # 64 MiB, the default of MDS and of LitData
     huge_shards=61_036,
     huge_shard_rows=16_384,
-    huge_steps=(10**4, 10**6),
-    step=10**6,
+    huge_steps=(0, 10**4, 10**6),
+    steps=(0, 10**6),
     rates=((64, 0), (64, 2), (1024, 0), (1024, 2)),
     seconds=3,
     repeats=5,
@@ -42,7 +42,7 @@ QUICK = Sizes(
     huge_shards=600,
     huge_shard_rows=512,
     huge_steps=(10**6,),
-    step=10**6,
+    steps=(10**6,),
     rates=((64, 0), (1024, 0)),
     seconds=0.5,
     repeats=1,
@@ -85,8 +85,8 @@ def rates(sizes: Sizes) -> list[Case]:
 def firsts(sizes: Sizes) -> list[Case]:
     found = []
     for source, steps, systems in (
-        ("six", (0, sizes.step), READERS),
-        ("huge", (0, *sizes.huge_steps), sizes.huge_systems),
+        ("six", sizes.steps, READERS),
+        ("huge", sizes.huge_steps, sizes.huge_systems),
     ):
         how = {"task": "first", "source": source, "loading": BIG}
         limits = {"limits": LIMITS} if source == "huge" else {}
@@ -126,8 +126,8 @@ def _rate_rows(sizes: Sizes) -> list[Row]:
 
 def _first_rows(sizes: Sizes) -> list[Row]:
     huge = f"one corpus of {sizes.huge_shards * sizes.huge_shard_rows:,} samples"
-    cases = [("six", step, "six corpora") for step in (0, sizes.step)]
-    cases += [("huge", step, huge) for step in (0, *sizes.huge_steps)]
+    cases = [("six", step, "six corpora") for step in sizes.steps]
+    cases += [("huge", step, huge) for step in sizes.huge_steps]
     found = []
     for source, step, corpora in cases:
         case, where = f"first {source} {step}", f"resumed at step {step:,}" if step else "at step 0"

@@ -1,6 +1,6 @@
 """Reading, side by side: ours beside mosaicml-streaming and LitData on the same tokens, and the limit of this machine.
 
-    python benchmarks/reading/run.py             # all of it, into README.md beside it; half an hour on two cores
+    python benchmarks/reading/run.py             # all of it, into README.md beside it; some half an hour on two cores
     python benchmarks/reading/run.py --quick     # a smoke test, small sizes, under two minutes; writes nothing
 
 Every system reads through its own data loader, as its users would have it (`systems/`, one file each), in an
@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from datetime import datetime
@@ -75,11 +75,11 @@ class Bench:
         six = self._source("six", WEIGHTS, SHARDS, sizes.shard_rows)
         one = self._source("huge", (1.0,), (1,), sizes.huge_shard_rows)
         huge = replace(one, shards=(sizes.huge_shards,))
-        for source in (six, one):
+        for source, systems in ((six, self._readers()), (one, self._readers(sizes.huge_systems))):
             write_tokens(source)
-            for system in self._readers():
+            for system in systems:
                 self._must(system, "prepare", source)
-        for system in self._readers():
+        for system in self._readers(sizes.huge_systems):
             self._must(system, "multiply", one, num_shards=sizes.huge_shards)
         self.sources = {"six": six, "huge": huge}
         for path in Path(six.folder).rglob("*"):
@@ -134,8 +134,8 @@ class Bench:
         folder.mkdir()
         return Source(folder=str(folder), weights=weights, shards=shards, shard_rows=shard_rows)
 
-    def _readers(self) -> list[str]:
-        return [system for system in READERS if system in self.pythons]
+    def _readers(self, systems: Sequence[str] = READERS) -> list[str]:
+        return [system for system in systems if system in self.pythons]
 
     def _failed(self, system: str, case: Case) -> bool:
         return any("failed" in result for result in self.results[system][case.name])
@@ -256,7 +256,11 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="small sizes, once; makes no environments, writes nothing")
     parser.add_argument("--systems", default=",".join(TITLES), help="comma-separated, of: %(default)s")
-    parser.add_argument("--repeats", type=int, help="of each measurement of a rate (default: 5, or 1 with --quick)")
+    parser.add_argument(
+        "--repeats",
+        type=int,
+        help="of each rate, for a trial: the README stays as it is (default: 5, or 1 with --quick)",
+    )
     parser.add_argument("--json", type=Path, help="also write every result there")
     arguments = parser.parse_args()
     arguments.systems = arguments.systems.split(",")
@@ -284,7 +288,7 @@ def main() -> None:
     print(text)
     if arguments.json:
         arguments.json.write_text(json.dumps(bench.results, indent=1))
-    if not arguments.quick and arguments.systems == list(TITLES):
+    if not arguments.quick and not arguments.repeats and arguments.systems == list(TITLES):
         readme = HERE / "README.md"
         prose = readme.read_text().partition(HEADING)[0]
         readme.write_text(f"{prose}{HEADING}\n\n{text}\n")

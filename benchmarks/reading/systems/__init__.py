@@ -9,6 +9,7 @@
                                  the state that a run of this system has saved before that step
     multiply(source, n)          after `prepare` of one shard of one corpus: a corpus of n shards, all links to its file
     forget(source)               optional: what it remembers of the files it has read before
+    connect()                    optional: imports that only remote corpora need
     settle()                     optional: what it does once, after some millions of samples, to go on faster
 
 Nothing here may import another system.

@@ -94,6 +94,10 @@ def checkpoint(source: Source, loading: Loading, step: int) -> dict[str, Any]:
     return _dataset(source, loading).state_dict(step * loading.batch, from_beginning=True)
 
 
+def connect() -> None:
+    import streaming  # noqa: F401 - whose downloaders are used, and which a trainer has imported anyway
+
+
 def settle() -> None:
     compiled.use(compiled.load())
 
