@@ -25,7 +25,7 @@ from mixer.weights import UNIT
 _I64 = NDArray[np.int64]
 
 SWAY = 8
-"""Between two steps of a stretch no corpus is drawn more often than these many times beyond its weight: at most 4."""
+"""Between two steps of a stretch no corpus is drawn these many times more often than its weight says: at most 4."""
 
 
 class Deal:

@@ -41,20 +41,19 @@ class GroupedPast(Past):
     read: Mapping[str, Sequence[int]]
     taken: Sequence[Sequence[int]] = ()
 
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-able, small: by how much each group is off an even share. `of` reads it back."""
-        num_groups = len(next(iter(self.read.values())))
-        ordinals = [ordinal for _, ordinal in self.changes]
-        rows = [*zip(self.read.values(), self.drawn.values(), strict=True), *zip(self.taken, ordinals, strict=True)]
-        return {"num": num_groups, "off": [[count - total // num_groups for count in row] for row, total in rows]}
+    def to_list(self) -> list[list[int]]:
+        """JSON-able and small: of each corpus, then of each change, by how much each group is off an even share."""
+        totals = [*self.drawn.values(), *(ordinal for _, ordinal in self.changes)]
+        rows = zip([*self.read.values(), *self.taken], totals, strict=True)
+        return [[count - total // len(row) for count in row] for row, total in rows]
 
     @classmethod
-    def of(cls, past: Past, obj: Mapping[str, Any]) -> "GroupedPast":
-        """The past that `to_dict` made `obj` of."""
+    def of(cls, past: Past, rows: Sequence[Sequence[int]]) -> "GroupedPast":
+        """The past of which `to_list` made `rows`."""
         totals = [*past.drawn.values(), *(ordinal for _, ordinal in past.changes)]
-        rows = [[o + total // obj["num"] for o in row] for row, total in zip(obj["off"], totals, strict=True)]
-        read = dict(zip(past.drawn, rows, strict=False))
-        return cls(**vars(past), read=read, taken=rows[len(read) :])
+        counts = [[off + total // len(row) for off in row] for row, total in zip(rows, totals, strict=True)]
+        read = dict(zip(past.drawn, counts, strict=False))
+        return cls(**vars(past), read=read, taken=counts[len(read) :])
 
 
 def make_plan(

@@ -449,7 +449,9 @@ class SlowGroups:
             for order, sizes in zip(self.orders[name], self.cut(name, given["shard_sizes"], first), strict=True):
                 order.grow(sizes)
         elif change.verb == "quarantine":
-            gone = spell_out(given.get("samples", ())) | self.run.orders[name].samples_of(spell_out(given.get("shards", ())))
+            gone = spell_out(given.get("samples", ())) | self.run.orders[name].samples_of(
+                spell_out(given.get("shards", ()))
+            )
             for order, rows in zip(self.orders[name], self.rows[name], strict=True):
                 order.quarantine({number for number, row in enumerate(rows) if row in gone})
             readable = [order.readable() for order in self.orders[name]]
