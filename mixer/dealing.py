@@ -7,7 +7,8 @@ two groups differ by more than one. The heaviest takes the slots that are left, 
 meet. A group may be dealt more draws in one step than it has slots; what does not fit waits, first come first served,
 and the heaviest corpus is read in its stead elsewhere. That happens only where a group has few slots.
 
-Corpora out of use keep the differences that they have. The corpora in use share in making up for these, alike.
+Corpora out of use keep the differences that they have, and corpora that are hardly used keep theirs for long. The
+heavier ones share in making up for these, alike.
 
 Integers throughout. How many draws had been read after t steps is a minimum over the steps before t (Lindley 1952, "The
 theory of queues with a single server"), and only over the last few, since the draws that arrive in many steps are less
@@ -24,6 +25,9 @@ from mixer.weights import UNIT
 
 _I64 = NDArray[np.int64]
 
+ONE = 1 << 20
+SOON = 64
+"""Draws of a group within which the differences in a corpus are made up for, or else count as those that stay."""
 SWAY = 8
 """Between two steps of a stretch no corpus is drawn these many times more often than its weight says: at most 4."""
 
@@ -44,12 +48,15 @@ class Deal:
         weights, num_groups = stretch.weights, dealt.shape[1]
         self._batch_size = num_slots * num_groups
         self._heaviest = max(weights, key=lambda corpus: (weights[corpus], -corpus))
-        self._others = [corpus for corpus in weights if corpus != self._heaviest]
+        self._others = sorted(weights.keys() - {self._heaviest}, key=lambda corpus: (weights[corpus], corpus))
         out_of_use = np.delete(dealt, list(weights), axis=0)
-        surplus = (num_groups * out_of_use - out_of_use.sum(axis=1, keepdims=True)).sum(axis=0)
-        unit = num_groups * len(weights)
-        heights = [unit * dealt[corpus] + surplus for corpus in self._others]
-        self._takers = [_Takers(h, unit, turns[corpus]) for h, corpus in zip(heights, self._others, strict=True)]
+        surplus = ONE * (num_groups * out_of_use - out_of_use.sum(axis=1, keepdims=True)).sum(axis=0) // num_groups
+        self._takers: list[_Takers] = []
+        for index, corpus in enumerate(self._others):
+            share = surplus // (len(weights) - index)
+            self._takers.append(_Takers(ONE * dealt[corpus] + share, turns[corpus]))
+            num_soon = weights[corpus] * SOON * num_groups // UNIT
+            surplus = surplus - share + self._takers[-1].above(num_soon)
         self._before = dealt.sum(axis=1)
         waiting = np.maximum(self._drawn - self._before, 0)[self._others]
         beyond = sum(1 + takers.spread for takers in self._takers) + int((-(-(SWAY + waiting) // num_groups)).sum())
@@ -90,13 +97,13 @@ class _Takers:
     """Draws of one corpus, each taken by the group that stands lowest and rises by one with it; ties by turn.
 
     Args:
-        heights: where each group stands [num_groups], in parts of which `unit` make one.
+        heights: where each group stands [num_groups], in parts of which `ONE` make one.
         turns: a permutation of the groups.
     """
 
-    def __init__(self, heights: _I64, unit: int, turns: _I64) -> None:
-        self._floors = heights // unit
-        order = np.lexsort((turns, heights % unit))
+    def __init__(self, heights: _I64, turns: _I64) -> None:
+        self._heights, self._floors = heights, heights // ONE
+        order = np.lexsort((turns, heights % ONE))
         low, high = int(self._floors.min()), int(self._floors.max())
         self.spread = high - low
         self._levels = np.arange(low, high + 1)
@@ -112,3 +119,9 @@ class _Takers:
         risen = np.maximum(self._levels[level][:, None] - self._floors, 0)
         taken: _I64 = risen + rounds[:, None] + (self._ranks[level] < rest[:, None])
         return taken
+
+    def above(self, num_draws: int) -> _I64:
+        """By how much each group still stands out above the others after so many draws [num_groups]."""
+        level = self._levels[int(np.searchsorted(self._filled, num_draws, side="right")) - 1]
+        higher: _I64 = np.maximum(self._heights - ONE * (level + 1), 0)
+        return higher

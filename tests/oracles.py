@@ -393,7 +393,7 @@ def slow_grouped_plan(
 
 
 class SlowGroups:
-    """What each group has: its part of each corpus as a list of sample_ids, its orders, and the draws that it is due."""
+    """What each group has: its part of each corpus as a list of sample_ids, its orders, and the draws it is due."""
 
     def __init__(self, run: SlowRun, data_seed: int, num_groups: int) -> None:
         self.run, self.names, self.groups = run, run.draws.names, range(num_groups)
@@ -463,9 +463,9 @@ class SlowGroups:
             self.begin_stretch(weights)
         for name in sorted(set(names)):
             self.drawn[name] += names.count(name)
-        for name in sorted(weights.keys() - {self.heaviest}):
+        for name in self.lightest_first:
             while sum(self.due[name]) < self.drawn[name]:
-                group = min(self.groups, key=lambda g: (self.height(name, g), self.turns[name].index(g)))
+                group = self.lowest(name, self.due[name])
                 self.due[name][group] += 1
                 self.waiting[group].append(name)
         drawn = []
@@ -477,18 +477,28 @@ class SlowGroups:
 
     def begin_stretch(self, weights: Mapping[str, int]) -> None:
         self.weights, self.heaviest = weights, max(weights, key=lambda name: (weights[name], -self.names.index(name)))
+        self.lightest_first = sorted(weights.keys() - {self.heaviest}, key=lambda name: (weights[name], name))
         self.due, self.waiting = deepcopy(self.count), [[] for _ in self.groups]
-        self.surplus = [
-            sum(len(self.groups) * had[group] - sum(had) for name, had in self.count.items() if name not in weights)
-            for group in self.groups
-        ]
-        self.turns = {}
-        for name in weights:
-            words = random_words(derive_key(self.data_seed, "turns", name), 0, len(self.groups)).tolist()
-            self.turns[name] = sorted(self.groups, key=lambda group: (words[group], group))
+        num_groups = len(self.groups)
+        idle = [had for name, had in self.count.items() if name not in weights]
+        surplus = [2**20 * sum(num_groups * had[g] - sum(had) for had in idle) // num_groups for g in self.groups]
+        self.raised: dict[str, list[int]] = {}  # what is added to what each group has had of a corpus
+        for index, name in enumerate(self.lightest_first):
+            self.raised[name] = [own // (len(weights) - index) for own in surplus]
+            soon = list(self.count[name])
+            for _ in range(weights[name] * 64 * num_groups // UNIT):
+                soon[self.lowest(name, soon)] += 1
+            filled = min(self.height(name, group, had) // 2**20 for group, had in enumerate(soon))
+            for group in self.groups:
+                above = self.height(name, group, self.count[name][group]) - 2**20 * (filled + 1)
+                surplus[group] += max(above, 0) - self.raised[name][group]
 
-    def height(self, name: str, group: int) -> int:
-        return len(self.groups) * len(self.weights) * self.due[name][group] + self.surplus[group]
+    def lowest(self, name: str, had: Sequence[int]) -> int:
+        words = random_words(derive_key(self.data_seed, "turns", name), 0, len(self.groups)).tolist()
+        return min(self.groups, key=lambda group: (self.height(name, group, had[group]), words[group], group))
+
+    def height(self, name: str, group: int, had: int) -> int:
+        return 2**20 * had + self.raised[name][group]
 
     def take(self, name: str, group: int) -> tuple[str, int, int, int]:
         epoch, number = self.orders[name][group].take()
