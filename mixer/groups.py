@@ -122,13 +122,15 @@ class GroupedPlan(Plan):
         """What stands in the slots of one group [num_slots]. Costs no more than these."""
         self._check_step(step)
         firsts, lasts = (self._read_at(border)[:, group] for border in (step, step + 1))
-        corpora, runs, samples = np.flatnonzero(lasts > firsts), [], []
-        for index in corpora.tolist():
-            of_corpus = self._members.order(index, group).runs(int(firsts[index]), int(lasts[index]))
-            samples.append(self._members.parts(self.names[index]).to_corpus(group, sample_ids(of_corpus)))
-            runs += of_corpus
-        where = self._draw_of_slot(step, group)
-        lengths = (lasts - firsts)[corpora]
+        corpora = np.flatnonzero(lasts > firsts)
+        runs = [
+            run
+            for corpus in corpora.tolist()
+            for run in self._members.order(corpus, group).runs(int(firsts[corpus]), int(lasts[corpus]))
+        ]
+        lengths, numbers, where = (lasts - firsts)[corpora], sample_ids(runs), self._draw_of_slot(step, group)
+        by_corpus = zip(corpora.tolist(), np.split(numbers, lengths.cumsum()[:-1]), strict=True)
+        samples = [self._members.parts(self.names[corpus]).to_corpus(group, own) for corpus, own in by_corpus]
         return Batch(
             step=step,
             corpus=np.repeat(corpora, lengths)[where],

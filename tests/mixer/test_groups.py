@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from mixer import Corpus, CorpusError, Ledger, MixerError, Plan, Schedule, StateError
@@ -96,6 +96,7 @@ def assert_as_oracle(plan: GroupedPlan, schedule: Schedule, corpora: Mapping[str
         assert slots_of(plan, step) == slots
 
 
+@settings(max_examples=30)
 @given(runs(("skip", "split", "quarantine", "rename")))
 def test_what_the_oracle_refuses_is_refused(run) -> None:
     schedule, corpora, facts = run
@@ -191,6 +192,7 @@ def test_what_is_drawn_does_not_depend_on_the_number_of_groups(schedule, num_gro
         assert plan.counts(step) == whole.counts(step)
 
 
+@settings(max_examples=30)
 @given(runs(), st.data())
 def test_each_group_reads_its_part_in_permutations_and_the_inverse_finds_it(run, data) -> None:
     schedule, corpora, facts = run
@@ -217,6 +219,7 @@ def test_each_group_reads_its_part_in_permutations_and_the_inverse_finds_it(run,
     assert num_groups == plan.num_groups
 
 
+@settings(max_examples=30)
 @given(runs())
 def test_the_forecast_is_what_reading_everything_gives(run) -> None:
     schedule, corpora, facts = run
@@ -239,6 +242,7 @@ def test_the_forecast_is_what_reading_everything_gives(run) -> None:
             assert plan.drawn_before(step)[name] <= ordinal < plan.drawn_before(step + 1)[name]
 
 
+@settings(max_examples=30)
 @given(runs(("quarantine", "add", "rename")), st.data())
 def test_what_comes_later_moves_nothing(run, data) -> None:
     schedule, corpora, facts = run
@@ -353,6 +357,21 @@ def test_changes_that_groups_cannot_make_are_refused(change: dict[str, Any], mes
 def test_one_order_of_a_corpus_is_not_to_be_had() -> None:
     with pytest.raises(MixerError, match="'c4' is read in 4 orders, one a node group"):
         GroupedPlan(schedule_of(), CORPORA, num_groups=4, **FACTS).order_of("c4")
+
+
+@pytest.mark.parametrize("num_slots", [1, 2, 5, 20])
+def test_no_group_gives_back_or_reads_what_has_no_weight_or_more_than_it_has_slots(num_slots: int) -> None:
+    for seed in range(3):
+        ledger = random_ledger(random.Random(seed), max_batch=1, ramps=True, edits=2)
+        schedule, corpora = grouped(ledger.schedule, num_slots * 4), {f"c{index}": [1000] for index in range(8)}
+        plan = GroupedPlan(schedule, corpora, data_seed=seed, num_groups=4)
+        read = np.array([[*plan.read_before(step).values()] for step in range(schedule.num_steps + 1)])
+        drawn = np.diff(read, axis=0)  # [num_steps, num_corpora, num_groups]
+        assert (drawn >= 0).all()
+        assert (drawn.sum(axis=1) == num_slots).all()
+        for step in range(schedule.num_steps):
+            weights = schedule.weights_ppb(step)
+            assert not drawn[step, [index for index, name in enumerate(plan.names) if not weights.get(name)]].any()
 
 
 def deviations(schedule: Schedule, num_groups: int) -> tuple[Fraction, Fraction]:
