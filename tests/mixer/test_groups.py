@@ -96,6 +96,15 @@ def assert_as_oracle(plan: GroupedPlan, schedule: Schedule, corpora: Mapping[str
         assert slots_of(plan, step) == slots
 
 
+@pytest.mark.parametrize(("num_slots", "num_groups"), [(2, 4), (8, 4), (16, 3)])
+def test_many_short_phases_are_what_the_plain_oracle_reads(num_slots: int, num_groups: int) -> None:
+    """Long enough for differences to stand that are made up for elsewhere."""
+    ledger = random_ledger(random.Random(3), max_batch=1, ramps=False, edits=0)
+    schedule, corpora = grouped(ledger.schedule, num_slots * num_groups), {f"c{index}": [1000] for index in range(8)}
+    facts = {"data_seed": 1, "shuffle_window": 16, "num_groups": num_groups}
+    assert_as_oracle(GroupedPlan(schedule, corpora, **facts), schedule, corpora, facts)
+
+
 @settings(max_examples=30)
 @given(runs(("skip", "split", "quarantine", "rename")))
 def test_what_the_oracle_refuses_is_refused(run) -> None:
