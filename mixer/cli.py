@@ -9,6 +9,7 @@ import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -134,6 +135,7 @@ def diff(runs: Runs, arguments: argparse.Namespace) -> Report:
     a, b = runs[arguments.run], runs[arguments.other]
     step = None if arguments.step is None else _steps(arguments.step, a.schedule)
     same_seed = (a.data_seed, a.shuffle_window) == (b.data_seed, b.shuffle_window)
+    same_seed = same_seed and a.num_groups == b.num_groups == 1  # else there is no one order to compare
     found = compare(a.plan(), b.plan(), step=step, same_seed=same_seed)
     names = tuple(f"{run.name} ({source})" for run, source in ((a, arguments.run), (b, arguments.other)))
     return reports.diff(found, (names[0], names[1]), every=arguments.all)
@@ -141,7 +143,8 @@ def diff(runs: Runs, arguments: argparse.Namespace) -> Report:
 
 def plot(runs: Runs, arguments: argparse.Namespace) -> Report:
     run = runs[arguments.run]
-    plot_plan(run.plan(), arguments.out, title=run.name, frontier=run.frontier)
+    plan = replace(run, num_groups=1).plan()  # weights and counts are the same
+    plot_plan(plan, arguments.out, title=run.name, frontier=run.frontier)
     return Report(data=arguments.out, lines=[arguments.out])
 
 

@@ -12,7 +12,7 @@ from hashlib import blake2b
 import numpy as np
 from numpy.typing import NDArray
 
-DOMAINS = ("slots", "halves", "shards", "samples")
+DOMAINS = ("slots", "halves", "shards", "samples", "parts", "turns", "groups")
 
 
 def derive_key(data_seed: int, domain: str, *names: str) -> int:

@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixer.errors import CorpusError, FrontierError, MixerError, StateError
+from mixer.groups import GroupedPast, GroupedPlan, make_plan
 from mixer.kept import Kept
 from mixer.ledger import Ledger, Revision
-from mixer.plan import ORDER_VERSION, Corpus, Plan
+from mixer.plan import ORDER_VERSION, Corpus
 from mixer.schedule import Schedule
 
 SHOWN = 12  # hexadecimal digits of a fingerprint that a state keeps, and an error shows
@@ -34,6 +35,7 @@ class Reading:
         fingerprint_of: (name, n) → content of its first n shards, if that is known: of a corpus that has grown since.
         bases: name → address of the corpus's first sample (see `mixer.reader.RowReader`).
         frontier: first step that may still change; None for a run without a live schedule.
+        num_groups: node groups, each of which reads a part of its own of every corpus (`mixer.groups`).
     """
 
     def __init__(
@@ -45,11 +47,12 @@ class Reading:
         bases: Mapping[str, int],
         data_seed: int,
         shuffle_window: int,
+        num_groups: int = 1,
         frontier: int | None = None,
         fingerprint_of: Callable[[str, int], str | None] = lambda name, num_shards: None,
     ) -> None:
         self.corpora, self.fingerprints, self._fingerprint_of = dict(corpora), dict(fingerprints), fingerprint_of
-        self.data_seed, self.shuffle_window = data_seed, shuffle_window
+        self.data_seed, self.shuffle_window, self.num_groups = data_seed, shuffle_window, num_groups
         self.next_step = 0
         self.overrides: list[str] = []
         self._base_of = dict(bases)
@@ -67,7 +70,8 @@ class Reading:
     def addresses(self, step: int, rank: int = 0, num_ranks: int = 1) -> _I64:
         """Addresses of the contiguous slots of `step` that belong to `rank`: [batch size / num_ranks].
 
-        Raises FrontierError for a step whose schedule may still change.
+        Raises FrontierError for a step whose schedule may still change. With node groups, only what those groups read
+        is worked out in which these slots lie.
         """
         if step >= self.frontier:
             raise FrontierError(
@@ -76,17 +80,16 @@ class Reading:
                 frontier=self.frontier,
             )
         size = rank_batch_size(self.plan.schedule.batch_size(step), num_ranks)
-        batch = self.plan.batch(step)
-        mine = slice(rank * size, (rank + 1) * size)
-        bases = self._bases[batch.corpus]
+        corpus, sample_id = self._slots(step, rank * size, (rank + 1) * size)
+        bases = self._bases[corpus]
         if bases.min() < 0:
-            missing = self.plan.names[int(batch.corpus[bases.argmin()])]
+            missing = self.plan.names[int(corpus[bases.argmin()])]
             raise CorpusError(
                 f"step {step} reads the corpus '{missing}', which was added to the run after it began: name its folder "
                 "under 'corpora' in the run's file, and go on from the last checkpoint",
                 path=missing,
             )
-        addresses: _I64 = bases[mine] + batch.sample_id[mine]
+        addresses: _I64 = bases + sample_id
         return addresses
 
     def check_divides(self, num_ranks: int) -> None:
@@ -112,11 +115,12 @@ class Reading:
     def state(self, step: int) -> dict[str, Any]:
         """What a checkpoint taken before `step` must keep: under 1 kB, however long the run is. Changes nothing.
 
-        Of the revisions it keeps what they left (`mixer.kept`); without any, the schedule of the file says it all.
+        Of the revisions it keeps what they left (`mixer.kept`); without any, the schedule of the file says it all. Node
+        groups add up to 3 bytes for each group and corpus to what is kept.
         """
         base, kept = self.ledger.base, self.ledger.number > 0
-        schedule = self.ledger.schedule
-        return {
+        past, schedule = self.plan.past(step) if kept else None, self.ledger.schedule
+        state: dict[str, Any] = {
             "order_version": ORDER_VERSION,
             "step": step,
             "frontier": self.frontier if self._live else step,  # without a service nothing is promised to anybody
@@ -129,9 +133,13 @@ class Reading:
             "base": _digest(base),
             "history": self.ledger.history(step),
             "read": None if kept else self._read_before(step),
-            "kept": self.ledger.keep(self.plan.past(step)).to_dict(sorted(self.fingerprints)) if kept else None,
+            "kept": self.ledger.keep(past).to_dict(sorted(self.fingerprints)) if past else None,
             "overrides": list(self.overrides),
         }
+        if self.num_groups > 1:
+            state["num_groups"] = self.num_groups
+            state["groups"] = past.to_list() if isinstance(past, GroupedPast) else None
+        return state
 
     def restore(self, state: Mapping[str, Any], *, allow_different_data_and_lose_reproducibility: bool = False) -> None:
         """Go on where `state` was taken. Raises StateError, with both sides of each difference, if it was another run.
@@ -151,9 +159,27 @@ class Reading:
         self.next_step = state["step"]
         self.frontier = max(self.frontier, state["frontier"])
 
+    def _slots(self, step: int, start: int, end: int) -> tuple[_I64, _I64]:
+        """Corpus and sample_id in the slots [start, end) of a step."""
+        plan = self.plan
+        if not isinstance(plan, GroupedPlan):
+            batch = plan.batch(step)
+            return batch.corpus[start:end], batch.sample_id[start:end]
+        first = start // plan.num_slots
+        shares = [plan.batch_of_group(step, group) for group in range(first, -(-end // plan.num_slots))]
+        mine = slice(start - first * plan.num_slots, end - first * plan.num_slots)
+        corpus, sample_id = (np.concatenate([getattr(one, c) for one in shares])[mine] for c in ("corpus", "sample_id"))
+        return corpus, sample_id
+
     def _adopt(self, ledger: Ledger) -> None:
-        seed, window = self.data_seed, self.shuffle_window
-        self.plan = Plan(ledger.schedule, self.corpora, data_seed=seed, shuffle_window=window, past=ledger.past)
+        self.plan = make_plan(
+            ledger.schedule,
+            self.corpora,
+            data_seed=self.data_seed,
+            shuffle_window=self.shuffle_window,
+            num_groups=self.num_groups,
+            past=ledger.past,
+        )
         self.ledger = ledger
         bases = [self._base_of.get(self.plan.origins[name], -1) for name in self.plan.names]
         self._bases = np.array(bases, np.int64)
@@ -167,6 +193,8 @@ class Reading:
         if state["kept"] is not None and state["base"] == _digest(ours.base):
             sizes = replace(ours.base, global_batch_size=state["global_batch_size"], batch_sizes=())
             kept = Kept.from_dict(state["kept"], list(state["corpora"]), sizes)
+            if state.get("num_groups", 1) > 1:
+                kept = replace(kept, past=GroupedPast.of(kept.past, state["groups"]))
             return Ledger(base=ours.base, kept=kept).extend(ours.revisions)
         return ours if ours.history(min(state["step"], ours.base.num_steps)) == state["history"] else None
 
@@ -180,6 +208,8 @@ class Reading:
             if state[name] != ours:
                 yield f"{name} was {state[name]}, is {ours}"
         yield from self._other_sizes(state, ledger)
+        if (groups := state.get("num_groups", 1)) != self.num_groups:
+            yield f"num_groups was {groups}, is {self.num_groups}"
         for name, fingerprint in state["corpora"].items():
             if name not in self.fingerprints:
                 yield f"corpus '{name}' is missing"

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt, StrictS
 
 from mixer.batching import parse_num_steps
 from mixer.errors import MixerError, ScheduleError
+from mixer.groups import make_plan
 from mixer.ledger import Ledger
 from mixer.plan import Corpus, Plan
 from mixer.schedule import Schedule
@@ -49,6 +50,7 @@ class _RunKeys(BaseModel):
     global_batch_size: PositiveInt
     seq_len: PositiveInt
     shuffle_window: PositiveInt = 16
+    num_groups: PositiveInt = 1
     corpora: dict[StrictStr, _CorpusKeys]
     schedule: dict[str, Any]
 
@@ -66,6 +68,7 @@ class PlannedRun:
     corpora: Mapping[str, Corpus]
     data_seed: int
     shuffle_window: int
+    num_groups: int = 1
     ledger: Ledger | None = None
     frontier: int | None = None
     step: int | None = None
@@ -73,7 +76,13 @@ class PlannedRun:
     folders: Mapping[str, Path] = field(default_factory=dict)
 
     def plan(self) -> Plan:
-        return Plan(self.schedule, self.corpora, data_seed=self.data_seed, shuffle_window=self.shuffle_window)
+        return make_plan(
+            self.schedule,
+            self.corpora,
+            data_seed=self.data_seed,
+            shuffle_window=self.shuffle_window,
+            num_groups=self.num_groups,
+        )
 
 
 def load_run(path: str | Path, sizes: Mapping[str, str] | None = None) -> PlannedRun:
@@ -105,6 +114,7 @@ def load_run(path: str | Path, sizes: Mapping[str, str] | None = None) -> Planne
         },
         data_seed=keys.data_seed,
         shuffle_window=keys.shuffle_window,
+        num_groups=keys.num_groups,
         shard_bytes={name: corpus.shard_bytes.tolist() for name, corpus in opened.items()},
         folders={name: corpus.path for name, corpus in opened.items()},
     )

@@ -373,3 +373,142 @@ def splitmix(word: int) -> int:
     word = (word ^ word >> 30) * 0xBF58476D1CE4E5B9 % 2**64
     word = (word ^ word >> 27) * 0x94D049BB133111EB % 2**64
     return word ^ word >> 31
+
+
+def slow_grouped_plan(
+    schedule: Schedule,
+    corpora: Mapping[str, Sequence[int] | Corpus],
+    data_seed: int,
+    shuffle_window: int,
+    num_groups: int,
+) -> Iterator[list[tuple[str, int, int, int]]]:
+    """As `slow_plan`, for node groups: of each step the slots of the first group, then of the second, and so on."""
+    run = SlowRun(corpora, {change.name for change in schedule.changes}, data_seed, shuffle_window)
+    groups = SlowGroups(run, data_seed, num_groups)
+    num_slots = schedule.global_batch_size // num_groups
+    for step in range(schedule.num_steps):
+        for change in schedule.changes:
+            if change.step == step:
+                run.act(change)
+                groups.act(change)
+        names = [name for name, *_ in run.read(schedule.weights_ppb(step), schedule.global_batch_size)]
+        drawn = groups.read(names, run.draws.weights, num_slots)
+        slots = []
+        for seed, share in zip(groups.seeds, drawn, strict=True):
+            words = random_words(derive_key(seed, "slots"), step, num_slots).tolist()
+            slots += [share[place] for place in sorted(range(num_slots), key=lambda place: (words[place], place))]
+        yield slots
+
+
+class SlowGroups:
+    """What each group has: its part of each corpus as a list of sample_ids, its orders, and the draws it is due."""
+
+    def __init__(self, run: SlowRun, data_seed: int, num_groups: int) -> None:
+        self.run, self.names, self.groups = run, run.draws.names, range(num_groups)
+        self.data_seed, self.window = data_seed, run.window
+        self.seeds = [derive_key(data_seed, "groups", str(group)) for group in self.groups]
+        self.rows: dict[str, list[list[int]]] = {}
+        self.orders: dict[str, list[SlowCorpus]] = {}
+        self.keys: dict[str, tuple[int, int]] = {}  # of the cuts, and how often there were any
+        self.weights: Mapping[str, int] = {}
+        self.drawn = dict.fromkeys(self.names, 0)
+        self.count = {name: [0 for _ in self.groups] for name in self.names}
+        for name, corpus in run.caps.items():
+            self.begin(name, corpus.shard_sizes)
+
+    def begin(self, name: str, shard_sizes: Sequence[int]) -> None:
+        require(sum(shard_sizes) >= len(self.groups), "fewer samples than groups")
+        self.rows[name] = [[] for _ in self.groups]
+        self.keys[name] = derive_key(self.data_seed, "parts", name), 0
+        pieces = self.cut(name, shard_sizes, 0)
+        self.orders[name] = [
+            SlowCorpus(name, sizes, seed, self.window) for sizes, seed in zip(pieces, self.seeds, strict=True)
+        ]
+
+    def cut(self, name: str, shard_sizes: Sequence[int], first: int) -> list[list[int]]:
+        """Give each group its part of some more shards, of which `first` is the first sample: sizes of the pieces."""
+        key, growth = self.keys[name]
+        self.keys[name] = key, growth + 1
+        words = random_words(key, growth, len(shard_sizes)).tolist()
+        ends = [first + sum(shard_sizes[: shard + 1]) for shard in range(len(shard_sizes))]
+        line = [
+            (row, shard)
+            for shard in sorted(range(len(words)), key=lambda shard: (words[shard], shard))
+            for row in range(ends[shard] - shard_sizes[shard], ends[shard])
+        ]
+        pieces = []
+        for group in self.groups:
+            mine = sorted(line[len(line) * group // len(self.groups) : len(line) * (group + 1) // len(self.groups)])
+            self.rows[name][group] += [row for row, _ in mine]
+            of_shard = Counter(shard for _, shard in mine)
+            pieces.append([of_shard[shard] for shard in sorted(of_shard)] or [0])
+        return pieces
+
+    def act(self, change: Change) -> None:
+        name, given = change.name, change.arguments
+        require(change.verb not in ("skip", "split"), "not with groups")
+        if change.verb == "add" and name not in self.orders:
+            self.begin(name, given["shard_sizes"])
+        elif change.verb == "rename":
+            self.rows[name], self.keys[name] = self.rows[given["from"]], self.keys[given["from"]]
+            self.orders[name] = deepcopy(self.orders[given["from"]])
+        elif change.verb == "grow":
+            first = sum(len(rows) for rows in self.rows[name])
+            for order, sizes in zip(self.orders[name], self.cut(name, given["shard_sizes"], first), strict=True):
+                order.grow(sizes)
+        elif change.verb == "quarantine":
+            gone = spell_out(given.get("samples", ())) | self.run.orders[name].samples_of(
+                spell_out(given.get("shards", ()))
+            )
+            for order, rows in zip(self.orders[name], self.rows[name], strict=True):
+                order.quarantine({number for number, row in enumerate(rows) if row in gone})
+            readable = [order.readable() for order in self.orders[name]]
+            require(all(readable) or not any(readable), "a group has nothing left")
+
+    def read(self, names: Sequence[str], weights: Mapping[str, int], num_slots: int) -> list[list]:
+        """The draws of a step by group, corpora in the order of their names."""
+        if weights != self.weights:
+            self.begin_stretch(weights)
+        for name in sorted(set(names)):
+            self.drawn[name] += names.count(name)
+        for name in self.lightest_first:
+            while sum(self.due[name]) < self.drawn[name]:
+                group = self.lowest(name, self.due[name])
+                self.due[name][group] += 1
+                self.waiting[group].append(name)
+        drawn = []
+        for group in self.groups:
+            served, self.waiting[group] = self.waiting[group][:num_slots], self.waiting[group][num_slots:]
+            served += [self.heaviest] * (num_slots - len(served))
+            drawn.append([self.take(name, group) for name in sorted(served)])
+        return drawn
+
+    def begin_stretch(self, weights: Mapping[str, int]) -> None:
+        self.weights, self.heaviest = weights, max(weights, key=lambda name: (weights[name], -self.names.index(name)))
+        self.lightest_first = sorted(weights.keys() - {self.heaviest}, key=lambda name: (weights[name], name))
+        self.due, self.waiting = deepcopy(self.count), [[] for _ in self.groups]
+        num_groups = len(self.groups)
+        idle = [had for name, had in self.count.items() if name not in weights]
+        surplus = [2**20 * sum(num_groups * had[g] - sum(had) for had in idle) // num_groups for g in self.groups]
+        self.raised: dict[str, list[int]] = {}  # what is added to what each group has had of a corpus
+        for index, name in enumerate(self.lightest_first):
+            self.raised[name] = [own // (len(weights) - index) for own in surplus]
+            soon = list(self.count[name])
+            for _ in range(weights[name] * 64 * num_groups // UNIT):
+                soon[self.lowest(name, soon)] += 1
+            filled = min(self.height(name, group, had) // 2**20 for group, had in enumerate(soon))
+            for group in self.groups:
+                above = self.height(name, group, self.count[name][group]) - 2**20 * (filled + 1)
+                surplus[group] += max(above, 0) - self.raised[name][group]
+
+    def lowest(self, name: str, had: Sequence[int]) -> int:
+        words = random_words(derive_key(self.data_seed, "turns", name), 0, len(self.groups)).tolist()
+        return min(self.groups, key=lambda group: (self.height(name, group, had[group]), words[group], group))
+
+    def height(self, name: str, group: int, had: int) -> int:
+        return 2**20 * had + self.raised[name][group]
+
+    def take(self, name: str, group: int) -> tuple[str, int, int, int]:
+        epoch, number = self.orders[name][group].take()
+        self.count[name][group] += 1
+        return name, self.count[name][group] - 1, epoch, self.rows[name][group][number]
