@@ -4,12 +4,11 @@
     loader = DataLoader(dataset, batch_size=None, sampler=PlannedSampler(dataset, rank=rank, num_ranks=num_ranks),
                         collate_fn=collate, num_workers=2, worker_init_fn=end_with_parent)
 
-The sampler runs in each rank's main process and turns each step into the addresses of this rank's slots, one array a
+The sampler runs in each rank's main process and turns each step into the addresses of this rank's slots, one request a
 step (so `batch_size=None`: what it yields is a batch already); workers know nothing of schedules, only rows.
 """
 
 import ctypes
-import math
 import os
 import signal
 import sys
@@ -22,8 +21,9 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset, DistributedSampler, get_worker_info
 
 from mixer.compiled import load_in_background
+from mixer.handover import Buffers, Request, Sent, Written
 from mixer.reader import RowReader
-from mixer.reading import Reading
+from mixer.reading import Reading, rank_batch_size
 from mixer.records import RecordReader
 from mixer.storage.ahead import FetchAhead
 from mixer.storage.cache import Counts
@@ -46,7 +46,8 @@ class _Planned(Dataset[Any]):
     """What can be asked of the run, whatever the rows are.
 
     Composer saves `state_dict` with every checkpoint and hands it to `load_state_dict`: nothing is replayed on resume.
-    `ahead` makes shards ready before the steps that need them. The override is that of `Reading.restore`.
+    `ahead` makes shards ready before the steps that need them. `num_buffers` is for a loader with workers: how many
+    batches may be on their way, or in use, without being copied (`mixer.handover`). The override: `Reading.restore`.
     """
 
     def __init__(
@@ -55,11 +56,14 @@ class _Planned(Dataset[Any]):
         reading: Reading,
         ahead: FetchAhead | None = None,
         *,
+        num_buffers: int = 0,
         allow_different_data_and_lose_reproducibility: bool = False,
     ) -> None:
         self.rows = rows
         self.reading: Reading | None = reading
         self.ahead = ahead
+        self.num_buffers = num_buffers
+        self.buffers: Buffers | None = None
         self._override = allow_different_data_and_lose_reproducibility
 
     def __getitems__(self, addresses: Sequence[int]) -> Any:
@@ -94,14 +98,23 @@ class PlannedDataset(_Planned):
 
     rows: RowReader
 
-    def __getitem__(self, addresses: int | Sequence[int] | NDArray[np.int64]) -> Rows:
-        wanted = np.atleast_1d(np.asarray(addresses, np.int64))
+    def __getitem__(self, wanted: int | Sequence[int] | NDArray[np.int64] | Request) -> Rows:
+        addresses, buffer = _as_request(wanted)
+        return Rows(self._tokens(addresses, buffer), addresses, self.rows.cache.counters.take())
+
+    def _tokens(self, addresses: NDArray[np.int64], buffer: int | None) -> Any:
+        """The rows as a tensor, or as what becomes one when a worker sends it."""
         if get_worker_info() is None:
-            tokens = torch.from_numpy(self.rows.read(wanted))
-        else:
-            tokens = _shared((len(wanted), self.rows.seq_len), getattr(torch, self.rows.dtype.name))
-            self.rows.read(wanted, out=tokens.numpy())
-        return Rows(tokens, wanted, self.rows.cache.counters.take())
+            if buffer is not None and self.buffers is not None:
+                self.buffers.give_back(buffer)
+            return torch.from_numpy(self.rows.read(addresses))
+        if buffer is not None and self.buffers is not None:
+            shape = len(addresses), self.rows.seq_len
+            out = self.buffers.rows(buffer, shape, self.rows.dtype)
+            if out is not None:
+                self.rows.read(addresses, out=out)
+                return Written(self.buffers, buffer, shape, self.rows.dtype)
+        return Sent(self.rows.read(addresses))
 
 
 class PlannedRecords(_Planned):
@@ -113,20 +126,34 @@ class PlannedRecords(_Planned):
 
     rows: RecordReader
 
-    def __getitem__(self, addresses: int | Sequence[int] | NDArray[np.int64]) -> dict[str, Any]:
-        wanted = np.atleast_1d(np.asarray(addresses, np.int64))
-        return {"records": self.rows.read(wanted), "addresses": wanted, "counts": self.rows.cache.counters.take()}
+    def __getitem__(self, wanted: int | Sequence[int] | NDArray[np.int64] | Request) -> dict[str, Any]:
+        addresses, _ = _as_request(wanted)
+        return {"records": self.rows.read(addresses), "addresses": addresses, "counts": self.rows.cache.counters.take()}
+
+
+def _as_request(wanted: int | Sequence[int] | NDArray[np.int64] | Request) -> Request:
+    if isinstance(wanted, Request):
+        return wanted
+    return Request(np.atleast_1d(np.asarray(wanted, np.int64)), None)
 
 
 class PlannedSampler(DistributedSampler[Any]):
-    """Addresses of the slots of `rank`, [slots] a step, from the reading's next step to the end of the run."""
+    """Requests for the slots of `rank`, one a step, from the reading's next step to the end of the run."""
 
     def __init__(self, dataset: PlannedDataset | PlannedRecords, *, rank: int = 0, num_ranks: int = 1) -> None:
         super().__init__(dataset, num_replicas=num_ranks, rank=rank, shuffle=False)
         self._planned = dataset
         dataset._reading.check_divides(num_ranks)
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[Request]:
+        """What a loader asks for before it forks its workers: so they see the buffers that are made here."""
+        data = self._planned
+        if data.num_buffers and data.buffers is None and isinstance(data.rows, RowReader):
+            size = rank_batch_size(data._reading.plan.schedule.batch_size(data._reading.next_step), self.num_replicas)
+            data.buffers = Buffers(data.num_buffers, size * data.rows.seq_len * data.rows.dtype.itemsize)
+        return self._requests(data.buffers)
+
+    def _requests(self, buffers: Buffers | None) -> Iterator[Request]:
         reading, ahead = self._planned._reading, self._planned.ahead
         schedule = reading.plan.schedule
         load_in_background(schedule.num_samples - schedule.first_draw(reading.next_step))
@@ -134,7 +161,7 @@ class PlannedSampler(DistributedSampler[Any]):
             addresses = reading.addresses(step, self.rank, self.num_replicas)
             if ahead is not None:
                 ahead.advance(step)
-            yield addresses
+            yield Request(addresses, buffers.lend() if buffers else None)
 
     def __len__(self) -> int:
         """Steps of the whole run."""
@@ -144,7 +171,7 @@ class PlannedSampler(DistributedSampler[Any]):
 def collate(rows: Rows | dict[str, Any]) -> dict[str, Any]:
     """A batch as a mapping: of `Rows`, {"tokens": tensor [n, seq_len] in the shards' dtype, "addresses", "counts"}.
 
-    Only the tokens are a tensor: a worker hands each tensor over by a file descriptor, which costs more than it holds.
+    Only the tokens are a tensor: torch hands each over by a segment and a descriptor, which costs more than it holds.
     """
     return rows._asdict() if isinstance(rows, Rows) else rows
 
@@ -159,12 +186,3 @@ def end_with_parent(worker: int) -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:  # it has gone before it could be asked for
             os.kill(os.getpid(), signal.SIGKILL)
-
-
-def _shared(shape: tuple[int, int], dtype: torch.dtype) -> torch.Tensor:
-    """Uninitialised memory that a worker hands over to the main process without a copy.
-
-    As torch's own collating has it: unlinked at once, so that nothing is left of it when a process is killed.
-    """
-    storage = torch.UntypedStorage._new_shared(math.prod(shape) * dtype.itemsize)  # type: ignore[no-untyped-call]
-    return torch.empty(0, dtype=dtype).set_(storage).view(shape)

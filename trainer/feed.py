@@ -63,6 +63,7 @@ class Feed:
             rows,
             self._reading,
             ahead,
+            num_buffers=config.num_batches_ahead + 3 if config.num_workers else 0,
             allow_different_data_and_lose_reproducibility=config.reading.allow_different_data_and_lose_reproducibility,
         )
         self._sampler = PlannedSampler(self._dataset, rank=rank, num_ranks=num_ranks)

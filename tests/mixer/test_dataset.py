@@ -1,14 +1,18 @@
 """Planned rows through torch's own DataLoader: the same global batches for any ranks, workers and prefetching."""
 
+import multiprocessing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from torch.utils.data import DataLoader
 
 from mixer import Ledger, Schedule
-from mixer.dataset import PlannedDataset, PlannedSampler, collate
+from mixer.dataset import PlannedDataset, PlannedSampler, collate, end_with_parent
+from mixer.handover import Buffers
 from mixer.reader import RowReader, open_corpus
 from mixer.reading import Reading
 from tests.mixer.conftest import SIZES, rows_of
@@ -99,6 +103,70 @@ def test_every_row_carries_its_address(corpora: dict[str, Path]) -> None:
         counts = batch["counts"]
         shards = {int(shard) for shard in np.searchsorted(data.rows._starts, batch["addresses"], side="right")}
         assert counts.hits + counts.misses == len(shards)
+
+
+def loader_of(data: PlannedDataset, num_workers: int, **options: Any) -> DataLoader:
+    sampler = PlannedSampler(data)
+    return DataLoader(
+        data, batch_size=None, sampler=sampler, collate_fn=collate, num_workers=num_workers,
+        worker_init_fn=end_with_parent, **options,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("context", ["fork", "spawn"])
+def test_batches_that_are_kept_are_never_written_over(
+    corpora: dict[str, Path], expected: list[np.ndarray], context: str
+) -> None:
+    """Three buffers, and every batch of the run held at once; where nothing is shared, they travel."""
+    data = dataset(corpora)
+    data.num_buffers = 3
+    kept = list(loader_of(data, 2, multiprocessing_context=context))
+    assert [batch["tokens"].tolist() for batch in kept] == [rows.tolist() for rows in expected]
+
+
+def test_buffers_are_lent_again_when_nobody_holds_the_rows(
+    corpora: dict[str, Path], expected: list[np.ndarray]
+) -> None:
+    data = dataset(corpora)
+    data.num_buffers = 6
+    places, views = set(), []
+    for step, batch in enumerate(loader_of(data, 1)):
+        places.add(batch["tokens"].data_ptr())
+        assert np.array_equal(batch["tokens"].numpy(), expected[step])
+        if step == 20:
+            views.append(batch["tokens"][3:5])  # a part of a batch keeps it
+        del batch
+    assert views[0].tolist() == expected[20][3:5].tolist()
+    assert len(places) <= 6
+    assert len(data.buffers._free) == 5  # one is held by the view
+
+
+def test_a_batch_that_does_not_fit_a_buffer_travels(corpora: dict[str, Path]) -> None:
+    data = dataset(corpora)
+    data.buffers = Buffers(1, 100)
+    assert data.buffers.rows(0, (3, 16), np.dtype(np.uint16)) is not None
+    assert data.buffers.rows(0, (4, 16), np.dtype(np.uint16)) is None
+
+
+def test_workers_end_with_their_process(corpora: dict[str, Path], tmp_path: Path) -> None:
+    """At once, when it is killed: torch's own look at the parent comes every five seconds."""
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe()
+    parent = context.Process(target=_hold_a_loader, args=(dataset(corpora), theirs))
+    parent.start()
+    workers = [psutil.Process(pid) for pid in ours.recv()]
+    assert len(workers) == 2
+    parent.kill()
+    parent.join()
+    _, alive = psutil.wait_procs(workers, timeout=4)
+    assert not alive
+
+
+def _hold_a_loader(data: PlannedDataset, pipe: Any) -> None:
+    batches = iter(loader_of(data, 2))
+    next(batches)
+    pipe.send([child.pid for child in psutil.Process().children()])
+    pipe.recv()
 
 
 def test_samples_can_be_asked_for_one_by_one(corpora: dict[str, Path]) -> None:
