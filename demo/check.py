@@ -126,9 +126,9 @@ def largest_deviation(lines: Sequence[Line], schedule: Schedule) -> float:
     errors = dict.fromkeys(schedule.names, 0.0)
     largest = 0.0
     for line in lines:
-        weights = schedule.weights(line["step"])
+        weights, size = schedule.weights(line["step"]), schedule.batch_size(line["step"])
         for name in errors:
-            errors[name] += line["counts"].get(name, 0) - weights.get(name, 0.0) * schedule.global_batch_size
+            errors[name] += line["counts"].get(name, 0) - weights.get(name, 0.0) * size
         largest = max(largest, *map(abs, errors.values()))
     return largest
 

@@ -65,7 +65,7 @@ def _body(facts: Facts) -> Iterator[str]:
 def _tiles(facts: Facts) -> Iterator[tuple[str, str]]:
     schedule = facts.run.ledger.schedule
     yield "steps", f"{schedule.num_steps:,}"
-    yield "tokens trained on", f"{schedule.num_steps * schedule.tokens_per_step:,}"
+    yield "tokens trained on", f"{schedule.num_tokens:,}"
     yield "training, tokens a second", f"{facts.tokens_per_second:,.0f}"
     yield "largest error of any share, in samples", f"{facts.result.largest_deviation:.2f}"
     yield "same batches from YAML alone", f"{facts.same_without_service} of {schedule.num_steps}"
@@ -110,8 +110,10 @@ def _shares(facts: Facts) -> str:
     window = max(3, schedule.num_steps // 30) | 1
     weights = [schedule.weights(step) for step in range(schedule.num_steps)]
     target = {name: [w.get(name, 0.0) for w in weights] for name in facts.mixed}
-    size = schedule.global_batch_size
-    realised = {name: smooth([line["counts"].get(name, 0) / size for line in lines], window) for name in facts.mixed}
+    realised = {
+        name: smooth([line["counts"].get(name, 0) / schedule.batch_size(line["step"]) for line in lines], window)
+        for name in facts.mixed
+    }
     return plot_shares(target, realised, facts.marks, window=window)
 
 

@@ -4,6 +4,7 @@ Standard library and NumPy only; reading shards is in `mixer.reader`, the torch 
 algorithms that propose mixtures in `mixer.proposers` (not imported here).
 """
 
+from mixer.batching import parse_num_steps
 from mixer.changes import Change
 from mixer.duration import parse_steps
 from mixer.errors import (
@@ -60,5 +61,6 @@ __all__ = [
     "StepError",
     "UnknownCorpusError",
     "fork",
+    "parse_num_steps",
     "parse_steps",
 ]

@@ -1,7 +1,8 @@
 """Building a plan: the run as segments of constant weights, each beginning with what those before it left.
 
-Which corpus stands at which draw depends on the weights of each step alone. A change of the corpora acts before the
-first draw of its step and begins no new segment, unless another corpus gets the weight (a rename, a cap).
+Which corpus stands at which draw depends on the weights at each draw alone. A change of the corpora acts before the
+first draw of its step and begins no new segment, unless another corpus gets the weight (a rename, a cap). Nor does
+another batch size, which only cuts the draws into steps elsewhere.
 """
 
 from collections.abc import Mapping
@@ -35,9 +36,13 @@ BEGINNING = Past(step=0, drawn={}, errors={})
 
 @dataclass(frozen=True)
 class Segment:
-    """Steps from `start` on, of one stretch, and what stood before it [num_corpora]; `num_changes` had been made."""
+    """Steps from `start` on, of one stretch, and what stood before it [num_corpora]; `num_changes` had been made.
+
+    `first_draw` is the run's first draw that belongs to it.
+    """
 
     start: int
+    first_draw: int
     stretch: Stretch
     drawn: list[int]
     errors: list[int]
@@ -50,7 +55,6 @@ class Builder:
 
     def __init__(self, schedule: Schedule, domain: Domain, past: Past) -> None:
         self._schedule, self._domain, self._past = schedule, domain, past
-        self._batch_size = schedule.global_batch_size
         self._due = list(schedule.changes)[::-1]  # the next is the last
         self._drawn = [past.drawn.get(name, 0) for name in domain.names]
         self._spent = {domain.index[name] for name in past.spent}
@@ -77,26 +81,27 @@ class Builder:
                 continue
             if not self.segments or segment is not self.segments[-1]:
                 self.segments.append(segment)
-            counts = segment.stretch.counts((stop - segment.start) * self._batch_size)
+            counts = segment.stretch.counts(self._schedule.first_draw(stop) - segment.first_draw)
             self._drawn = [d + n for d, n in zip(segment.drawn, counts, strict=True)]
             step = stop
 
     def _segment_at(self, step: int, weights: dict[int, int]) -> Segment:
         """The last segment if it has these weights, else one that begins here with what that leaves."""
+        first_draw = self._schedule.first_draw(step)
         if not self.segments:
             errors = [self._past.errors.get(name, 0) for name in self._domain.names]
         else:
             last = self.segments[-1]
             if last.stretch.weights == weights:
                 return last
-            num_draws = (step - last.start) * self._batch_size
+            num_draws = first_draw - last.first_draw
             errors = [
                 error + last.stretch.weights.get(c, 0) * num_draws - UNIT * (self._drawn[c] - last.drawn[c])
                 for c, error in enumerate(last.errors)
             ]
         # the stretch may end earlier: what it begins with does not depend on that
-        stretch = Stretch(weights, errors, (self._schedule.num_steps - step) * self._batch_size)
-        return Segment(step, stretch, self._drawn, errors, frozenset(self._spent), len(self.made))
+        stretch = Stretch(weights, errors, self._schedule.num_samples - first_draw)
+        return Segment(step, first_draw, stretch, self._drawn, errors, frozenset(self._spent), len(self.made))
 
     def _make_due(self, step: int) -> None:
         while self._due and self._due[-1].step <= step:
@@ -146,11 +151,12 @@ class Builder:
             if limit is None:
                 continue
             if total is None:
-                total = segment.stretch.counts((stop - segment.start) * self._batch_size)
+                total = segment.stretch.counts(self._schedule.first_draw(stop) - segment.first_draw)
             if segment.drawn[index] + total[index] > limit:
                 allowed = max(limit - segment.drawn[index], 0)
                 draw = segment.stretch.draw_of(index, allowed)
-                over.append((max(segment.start + draw // self._batch_size, step), index))
+                exceeding, _ = self._schedule.step_of_draw(segment.first_draw + draw)
+                over.append((max(exceeding, step), index))
         if not over:
             return stop
         cut, index = min(over)

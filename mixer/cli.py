@@ -16,7 +16,6 @@ from typing import Any
 
 from mixer import reports
 from mixer.comparing import compare
-from mixer.duration import parse_steps
 from mixer.errors import MixerError, ShardError
 from mixer.opening import open_run
 from mixer.plan import Plan
@@ -175,12 +174,11 @@ def _answers(run: PlannedRun, arguments: argparse.Namespace) -> dict[str, Report
     """The questions of `forecast`, by their names in JSON."""
     schedule = run.schedule
     end = None if arguments.until is None else _steps(arguments.until, schedule)
-    ramp = None if arguments.ramp is None else _ramp(arguments.ramp, schedule)
 
     def uses(asked: list[tuple[str, int | None, str | None]]) -> list[Use]:
         steps = [None if step is None else _steps(step, schedule) for _, _, step in asked]
         return [
-            Use(corpus=name, weight=weight, start=start, end=end, ramp=ramp)
+            Use(corpus=name, weight=weight, start=start, end=end, ramp=_ramp(arguments.ramp, schedule, start))
             for (name, weight, _), start in zip(asked, steps, strict=True)
         ]
 
@@ -384,17 +382,22 @@ def _positive(text: str) -> int:
     return int(text)
 
 
-def _steps(text: str, schedule: Schedule) -> int:
-    """Steps as written on the command line, which need no unit."""
+def _steps(text: str, schedule: Schedule, *, start: int = 0) -> int:
+    """Steps from `start` on as written on the command line, which need no unit."""
     try:
-        value = int(text) if text.isdecimal() else text
-        return parse_steps(value, tokens_per_step=schedule.tokens_per_step, num_steps=schedule.num_steps)
+        return schedule.steps(int(text) if text.isdecimal() else text, start=start)
     except ValueError as error:
         raise MixerError(str(error)) from error
 
 
-def _ramp(written: tuple[str, str], schedule: Schedule) -> Ramp:
-    length = _steps(written[1], schedule)
+def _ramp(written: tuple[str, str] | None, schedule: Schedule, start: int | None) -> Ramp | None:
+    if written is None:
+        return None
+    if start is None and schedule.batch_sizes and written[1].endswith("tok"):
+        raise MixerError(
+            "how long a ramp in tokens takes depends on its start, as the batch size changes: give it in ba"
+        )
+    length = _steps(written[1], schedule, start=start or 0)
     if not length:
         raise MixerError("a ramp takes at least one step")
     return Ramp(shape=written[0], length=length)

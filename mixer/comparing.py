@@ -17,6 +17,7 @@ from mixer.epochs import sample_ids
 from mixer.errors import MixerError
 from mixer.plan import Forecast, Plan
 from mixer.ranges import Ranges
+from mixer.schedule import Schedule
 
 Weights = Mapping[str, float]
 MAX_READINGS = 50_000_000
@@ -66,13 +67,15 @@ class Reads:
 class Comparison:
     """`first_difference` is the first step whose weights differ (None: none that both have), `stretches` all of them.
 
-    Below `same_below` both read the same samples in the same slots. `step` is what `corpora` counts up to.
+    `first_other_size` is the first step that has another batch size (None likewise). Below `same_below` both read the
+    same samples in the same slots. `step` is what `corpora` counts up to.
     """
 
     step: int
     num_steps: tuple[int, int]
     seq_len: int
     first_difference: int | None
+    first_other_size: int | None
     same_below: int
     stretches: tuple[Stretch, ...]
     corpora: Mapping[str, Reads]
@@ -103,18 +106,26 @@ def compare(a: Plan, b: Plan, *, step: int | None = None, same_seed: bool = True
         plan.schedule.check_step(step, end=True)
     stretches = tuple(_stretches(a, b))
     first = stretches[0].start if stretches else None
-    until = min(num_steps) if first is None else first
-    alike = same_seed and a.schedule.global_batch_size == b.schedule.global_batch_size
-    alike = alike and all(_same_order(a, b, name, until) for name, drawn in a.drawn_before(until).items() if drawn)
+    other_size = _first_other_size(a.schedule, b.schedule)
+    until = min(step for step in (*num_steps, first, other_size) if step is not None)
+    alike = same_seed and all(_same_order(a, b, name, until) for name, drawn in a.drawn_before(until).items() if drawn)
     return Comparison(
         step=step,
         num_steps=num_steps,
         seq_len=a.schedule.seq_len,
         first_difference=first,
+        first_other_size=other_size,
         same_below=until if alike else 0,
         stretches=stretches,
         corpora=_reads(a, b, step, same_seed),
     )
+
+
+def _first_other_size(a: Schedule, b: Schedule) -> int | None:
+    starts = sorted({row.start for row in (*a.batching.rows, *b.batching.rows)})
+    differ = (step for step in starts if a.batching.size(step) != b.batching.size(step))
+    first = next(differ, None)
+    return None if first is None or first >= min(a.num_steps, b.num_steps) else first
 
 
 def pieces_in_force(plan: Plan) -> Iterator[tuple[int, int, Weights]]:

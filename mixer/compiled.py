@@ -3,7 +3,8 @@
 The extra `fast` brings numba, which compiles `mixer.kernels`. To load it takes one or two seconds, and to compile, once
 on a machine, some five more (the result is kept in `__pycache__`, or in the user's cache folder). So a process works
 with NumPy until it has picked `WORTH_LOADING` samples, which takes about as long as loading; a command that shows a few
-batches never waits. Without numba, or a folder to write to, all is as exact, and the log says once what is missing.
+batches never waits. A training run, which knows that it will pick more, loads in the background from its start. Without
+numba, or a folder to write to, all is as exact, and the log says once what is missing.
 """
 
 import logging
@@ -29,7 +30,7 @@ FillBatch = Callable[..., int]
 """`kernels.fill_batch`."""
 
 Columns = tuple[_I64, _I64, _I64, _I64]
-"""Corpus, ordinal, epoch and sample_id by slot, each [global_batch_size]."""
+"""Corpus, ordinal, epoch and sample_id by slot, each [batch size of the step]."""
 
 _log = logging.getLogger(__name__)
 _loading = threading.Lock()
@@ -50,6 +51,20 @@ def fill_batch(num_samples: int) -> FillBatch | None:
             finally:
                 _loading.release()
     return _loaded
+
+
+def load_in_background(num_samples: int) -> None:
+    """Begin to load, if a process is going to pick so many samples that it pays; until it is done NumPy goes on."""
+    if num_samples < WORTH_LOADING or _is_decided or not _loading.acquire(blocking=False):
+        return
+
+    def work() -> None:
+        try:
+            use(load())
+        finally:
+            _loading.release()
+
+    threading.Thread(target=work, name="compile", daemon=True).start()
 
 
 def load() -> FillBatch | None:
@@ -119,9 +134,11 @@ class Windows(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Where a batch stands: at the draw `start` of a stretch of `end` draws, before which `drawn` had been drawn."""
+    """Where a batch of `size` stands: at the draw `start` of a stretch of `end` draws, before which `drawn` had been
+    drawn."""
 
     step: int
+    size: int
     stretch: Stretch
     drawn: list[int]
     start: int
@@ -136,18 +153,15 @@ class BatchFiller:
         slots_key: 128 bits.
     """
 
-    def __init__(
-        self, runs: Sequence[Callable[[int, int], Sequence[Run]]], *, slots_key: int, global_batch_size: int
-    ) -> None:
+    def __init__(self, runs: Sequence[Callable[[int, int], Sequence[Run]]], *, slots_key: int) -> None:
         self._runs = list(runs)
         self._slots_key = np.uint64(slots_key & 0xFFFFFFFFFFFFFFFF), np.uint64(slots_key >> 64)
-        self._batch_size = global_batch_size
         self._windows = Windows.of([(0, ())] * len(self._runs))
         self._is_trusted = False
 
     def fill(self, fill_batch: FillBatch, place: Place, by_numpy: Callable[[], Columns]) -> Columns:
         """The batch at `place`; the first is compared with what NumPy makes of it, which goes before all else."""
-        out = np.empty((4, self._batch_size), np.int64)
+        out = np.empty((4, place.size), np.int64)
         slots = (*self._slots_key, np.uint64(place.step))
         draws = (place.stretch.arrays, np.array(place.drawn, np.int64), place.start, slots)
         if fill_batch(*draws, tuple(self._windows), out) >= 0:  # a corpus has come to the end of its windows
@@ -166,7 +180,7 @@ class BatchFiller:
         return corpus, ordinal, epoch, sample_id
 
     def _look_up(self, place: Place) -> Windows:
-        end = min(place.start + AHEAD * self._batch_size, place.end)
+        end = min(place.start + AHEAD * place.size, place.end)
         counts = zip(place.stretch.counts(place.start), place.stretch.counts(end), strict=True)
         ranges = [(drawn + low, drawn + high) for drawn, (low, high) in zip(place.drawn, counts, strict=True)]
         return Windows.of([(low, runs(low, high)) for (low, high), runs in zip(ranges, self._runs, strict=True)])

@@ -1,47 +1,64 @@
 """Planned samples as a torch dataset: a map from addresses to rows, and a sampler that asks for the planned ones.
 
     dataset = PlannedDataset(RowReader(corpora), reading)
-    loader = DataLoader(dataset, batch_size=global_batch_size // num_ranks, sampler=PlannedSampler(dataset, ...),
+    loader = DataLoader(dataset, batch_size=None, sampler=PlannedSampler(dataset, rank=rank, num_ranks=num_ranks),
                         collate_fn=collate, num_workers=2)
 
-The sampler runs in each rank's main process and turns steps into addresses; workers know nothing of schedules, only
-rows.
+The sampler runs in each rank's main process and turns each step into the addresses of this rank's slots, one array a
+step (so `batch_size=None`: what it yields is a batch already); workers know nothing of schedules, only rows.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import Dataset, DistributedSampler
+from torch.utils.data import Dataset, DistributedSampler, get_worker_info
 
+from mixer.compiled import load_in_background
 from mixer.reader import RowReader
-from mixer.reading import Reading, rank_batch_size
+from mixer.reading import Reading
+from mixer.records import RecordReader
+from mixer.storage.ahead import FetchAhead
+from mixer.storage.cache import Counts
 
 
 class Rows(NamedTuple):
-    """What was read: `tokens` [n, seq_len] in the shards' own dtype, and the `addresses` [n] it stood at."""
+    """What was read: `tokens` [n, seq_len] in the shards' own dtype, and the `addresses` [n] it stood at.
 
-    tokens: NDArray[Any]
-    addresses: NDArray[np.int64]
-
-
-class PlannedDataset(Dataset[Rows]):
-    """Rows by address; `__getitems__` reads a whole batch at once. Where each row came from travels with it.
-
-    Composer saves `state_dict` with every checkpoint and hands it to `load_state_dict`: nothing is replayed on resume.
+    `counts` is what its process has done for it.
     """
 
-    def __init__(self, rows: RowReader, reading: Reading) -> None:
+    tokens: torch.Tensor
+    addresses: NDArray[np.int64]
+    counts: Counts
+
+
+class _Planned(Dataset[Any]):
+    """What can be asked of the run, whatever the rows are.
+
+    Composer saves `state_dict` with every checkpoint and hands it to `load_state_dict`: nothing is replayed on resume.
+    `ahead` makes shards ready before the steps that need them. The override is that of `Reading.restore`.
+    """
+
+    def __init__(
+        self,
+        rows: RowReader | RecordReader,
+        reading: Reading,
+        ahead: FetchAhead | None = None,
+        *,
+        allow_different_data_and_lose_reproducibility: bool = False,
+    ) -> None:
         self.rows = rows
         self.reading: Reading | None = reading
+        self.ahead = ahead
+        self._override = allow_different_data_and_lose_reproducibility
 
-    def __getitem__(self, address: int) -> Rows:
-        return self.__getitems__([address])
-
-    def __getitems__(self, addresses: Sequence[int]) -> Rows:
-        return Rows(self.rows.read(addresses), np.asarray(addresses, np.int64))
+    def __getitems__(self, addresses: Sequence[int]) -> Any:
+        """What a DataLoader with a `batch_size` asks for: addresses one by one, in a list."""
+        return self[addresses]
 
     def __len__(self) -> int:
         """Samples of the whole run (not of the corpora: they may be read many times, or never)."""
@@ -49,16 +66,16 @@ class PlannedDataset(Dataset[Rows]):
 
     def state_dict(self, num_samples: int, from_beginning: bool) -> dict[str, Any]:
         """The state after `num_samples` of the run, over all ranks; Composer counts from its beginning."""
-        global_batch_size = self._reading.plan.schedule.global_batch_size
         start = 0 if from_beginning else self._reading.next_step
-        return self._reading.state(start + num_samples // global_batch_size)
+        return self._reading.state(self._reading.step_after(num_samples, start))
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from `state`; see `Reading.restore` for what is refused."""
-        self._reading.restore(state)
+        self._reading.restore(state, allow_different_data_and_lose_reproducibility=self._override)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"rows": self.rows, "reading": None}  # workers read rows; only the main process decides which
+        # workers read rows; only the main process decides which, and fetches ahead
+        return {**self.__dict__, "reading": None, "ahead": None}
 
     @property
     def _reading(self) -> Reading:
@@ -66,24 +83,70 @@ class PlannedDataset(Dataset[Rows]):
         return self.reading
 
 
-class PlannedSampler(DistributedSampler[Any]):
-    """Addresses of the slots of `rank`, step after step, from the reading's next step to the end of the run."""
+class PlannedDataset(_Planned):
+    """Rows by address: one, or a whole batch at once, as `Rows`. Where each row came from travels with it."""
 
-    def __init__(self, dataset: PlannedDataset, *, rank: int = 0, num_ranks: int = 1) -> None:
+    rows: RowReader
+
+    def __getitem__(self, addresses: int | Sequence[int] | NDArray[np.int64]) -> Rows:
+        wanted = np.atleast_1d(np.asarray(addresses, np.int64))
+        if get_worker_info() is None:
+            tokens = torch.from_numpy(self.rows.read(wanted))
+        else:
+            tokens = _shared((len(wanted), self.rows.seq_len), getattr(torch, self.rows.dtype.name))
+            self.rows.read(wanted, out=tokens.numpy())
+        return Rows(tokens, wanted, self.rows.cache.counters.take())
+
+
+class PlannedRecords(_Planned):
+    """Records of any form by address (`mixer.records`): slower, for raw documents and rows of different lengths.
+
+    A batch is {"records": list [n] of dicts by column, "addresses": array [n] int64, "counts": `Counts`}. Weights are
+    shares of records then, not of tokens; `mixer.records.pad` makes arrays of lists of tokens.
+    """
+
+    rows: RecordReader
+
+    def __getitem__(self, addresses: int | Sequence[int] | NDArray[np.int64]) -> dict[str, Any]:
+        wanted = np.atleast_1d(np.asarray(addresses, np.int64))
+        return {"records": self.rows.read(wanted), "addresses": wanted, "counts": self.rows.cache.counters.take()}
+
+
+class PlannedSampler(DistributedSampler[Any]):
+    """Addresses of the slots of `rank`, [slots] a step, from the reading's next step to the end of the run."""
+
+    def __init__(self, dataset: PlannedDataset | PlannedRecords, *, rank: int = 0, num_ranks: int = 1) -> None:
         super().__init__(dataset, num_replicas=num_ranks, rank=rank, shuffle=False)
         self._planned = dataset
-        self._size = rank_batch_size(dataset._reading.plan.schedule.global_batch_size, num_ranks)
+        dataset._reading.check_divides(num_ranks)
 
-    def __iter__(self) -> Iterator[int]:
-        reading = self._planned._reading
-        for step in range(reading.next_step, reading.plan.schedule.num_steps):
-            yield from reading.addresses(step, self.rank, self.num_replicas).tolist()
+    def __iter__(self) -> Iterator[Any]:
+        reading, ahead = self._planned._reading, self._planned.ahead
+        schedule = reading.plan.schedule
+        load_in_background(schedule.num_samples - schedule.first_draw(reading.next_step))
+        for step in range(reading.next_step, schedule.num_steps):
+            addresses = reading.addresses(step, self.rank, self.num_replicas)
+            if ahead is not None:
+                ahead.advance(step)
+            yield addresses
 
     def __len__(self) -> int:
-        """Samples of this rank in the whole run."""
-        return self._planned._reading.plan.schedule.num_steps * self._size
+        """Steps of the whole run."""
+        return self._planned._reading.plan.schedule.num_steps
 
 
-def collate(rows: Rows) -> dict[str, torch.Tensor]:
-    """A batch as tensors, {"tokens": [n, seq_len] in the shards' dtype, "addresses": [n]}, without copying."""
-    return {"tokens": torch.from_numpy(rows.tokens), "addresses": torch.from_numpy(rows.addresses)}
+def collate(rows: Rows | dict[str, Any]) -> dict[str, Any]:
+    """A batch as a mapping: of `Rows`, {"tokens": tensor [n, seq_len] in the shards' dtype, "addresses", "counts"}.
+
+    Only the tokens are a tensor: a worker hands each tensor over by a file descriptor, which costs more than it holds.
+    """
+    return rows._asdict() if isinstance(rows, Rows) else rows
+
+
+def _shared(shape: tuple[int, int], dtype: torch.dtype) -> torch.Tensor:
+    """Uninitialised memory that a worker hands over to the main process without a copy.
+
+    As torch's own collating has it: unlinked at once, so that nothing is left of it when a process is killed.
+    """
+    storage = torch.UntypedStorage._new_shared(math.prod(shape) * dtype.itemsize)  # type: ignore[no-untyped-call]
+    return torch.empty(0, dtype=dtype).set_(storage).view(shape)

@@ -5,6 +5,7 @@ at or past it. Arithmetic is exact (fractions), so 0.1dur of 10 steps is step 1 
 """
 
 import re
+from collections.abc import Callable
 from fractions import Fraction
 from math import ceil
 
@@ -12,11 +13,16 @@ _FORM = re.compile(r"\s*([0-9][0-9_]*(?:\.[0-9]*)?(?:[eE][+-]?[0-9]{1,2})?)\s*(b
 
 
 def parse_steps(value: object, *, tokens_per_step: int, num_steps: int | None = None) -> int:
-    """Steps meant by `value`: an int, or a string in `ba`, `tok` or `dur`.
+    """Steps meant by `value`, an int, or a string in `ba`, `tok` or `dur`, in a run of one batch size.
 
     Raises ValueError (a message without a place) for anything else, a fraction of a step, or a share of the run where
     `num_steps` is None.
     """
+    return parse_time(value, step_at=lambda tokens: ceil(tokens / tokens_per_step), num_steps=num_steps)
+
+
+def parse_time(value: object, *, step_at: Callable[[Fraction], int], num_steps: int | None) -> int:
+    """As `parse_steps`, where `step_at` gives the first step at or past a number of tokens."""
     if isinstance(value, bool) or not isinstance(value, int | str):
         raise ValueError(f"expected steps like 6000 or '6000ba', '12.6e9tok' or '0.1dur', found {value!r}")
     if isinstance(value, int):
@@ -28,7 +34,7 @@ def parse_steps(value: object, *, tokens_per_step: int, num_steps: int | None = 
         raise ValueError(f"expected a time like '6000ba', '12.6e9tok' or '0.1dur', found '{value}'")
     number, unit = Fraction(match[1].replace("_", "")), match[2]
     if unit == "tok":
-        return ceil(number / tokens_per_step)
+        return step_at(number)
     if unit == "dur":
         if num_steps is None:
             raise ValueError(f"'{value}' is a share of the run, whose length must be given in ba or tok")

@@ -43,6 +43,13 @@ class Run(NamedTuple):
     strides: _I64  # from one sample_id to the next
 
 
+class Window(NamedTuple):
+    """What is in use together: the ordinal after the last that is read in it, and its shards, ascending."""
+
+    end: int
+    shards: _I64
+
+
 @dataclass(frozen=True)
 class _Keys:
     """The keys of one corpus, and the window in segments. `words` and `window_key` name streams by epoch and growth."""
@@ -93,6 +100,17 @@ class _Layout:
         """The sample_id that would follow the last of each of these segments."""
         ends: _I64 = self.firsts[segments] + self.strides[segments] * self.sizes[segments]
         return ends
+
+    def shards_of(self, segments: _I64) -> _I64:
+        """The shards in which the samples of these segments lie, ascending; one segment may span several."""
+        held = segments[self.sizes[segments] > 0]
+        firsts = np.searchsorted(self.shard_ends, self.firsts[held], side="right").tolist()
+        lasts = np.searchsorted(self.shard_ends, self.ends_of(held) - self.strides[held], side="right").tolist()
+        spans = [np.arange(first, last + 1) for first, last in zip(firsts, lasts, strict=True)]
+        shards = np.unique(np.concatenate([np.zeros(0, np.int64), *spans]))
+        starts = np.where(shards > 0, self.shard_ends[shards - 1], 0)
+        held_shards: _I64 = shards[self.shard_ends[shards] > starts]
+        return held_shards
 
     def _with(self, shard_sizes: _I64, keys: _Keys, half: int, growth: int = 0) -> "_Layout":
         ends = self.num_samples + np.cumsum(shard_sizes)
@@ -323,6 +341,17 @@ class CorpusOrder:
         for epoch, order, first, length in self._pieces(start, end):
             runs += order.runs(epoch, first, first + length)
         return runs
+
+    def window_at(self, ordinal: int) -> Window:
+        """The window in which this ordinal is read."""
+        index = self._pool_at(ordinal)
+        _, order, place = self._pools[index].locate(ordinal)
+        window = bisect_right(order.ends, place)
+        end = ordinal + order.ends[window] - place
+        for following in self._pools[index + 1 : index + 2]:
+            end = min(end, following.first)
+        segments = order.order[order.borders[window] : order.borders[window + 1]]
+        return Window(end, order.layout.shards_of(segments))
 
     def ordinals_of(self, sample_id: int, start: int, end: int) -> list[int]:
         """The ordinals in [start, end) at which `sample_id` is read, ascending."""

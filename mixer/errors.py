@@ -11,7 +11,9 @@ MixerError
 ├── ProposingError           .problems: guard rails, a proposer or a proposal that cannot be used
 ├── FrontierError            .step .frontier: a step was asked for whose schedule may still change
 ├── CorpusError              .path: a corpus on disk cannot be read
-│   └── ShardError           .path: one of its shards is missing, truncated or corrupt
+│   ├── ShardError           .path: one of its shards is missing, truncated or corrupt
+│   ├── FetchError           .path .missing: a file of a remote corpus cannot be had
+│   └── CacheError           .path: fetched shards cannot be kept on this machine
 └── StateError               .problems: a checkpoint does not belong to this run
 """
 
@@ -107,6 +109,16 @@ class CorpusError(MixerError):
 
 class ShardError(CorpusError):
     """The shard at `path` is missing, truncated or corrupt."""
+
+
+class FetchError(CorpusError):
+    """The remote file at `path` cannot be had; `missing`: there is no such file."""
+
+    missing: bool
+
+
+class CacheError(CorpusError):
+    """What was fetched cannot be kept in the folder `path`: no space, no permission, or a limit that is too small."""
 
 
 class StateError(MixerError):

@@ -1,13 +1,14 @@
 """What a checkpoint keeps of a ledger's past: not what the revisions were, only what they left. Small, JSON-able.
 
 A run of any length and any number of revisions leaves: how many there were, what was drawn and owed of each corpus at
-the start of the stretch being read, and the schedule from there on.
+the start of the stretch being read, and the schedule from there on, with the number of draws before each batch size.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from mixer.batching import Batches
 from mixer.building import Past
 from mixer.changes import Change
 from mixer.ramp import Ramp
@@ -32,6 +33,7 @@ class Kept:
     def to_dict(self, usual_names: Sequence[str]) -> dict[str, Any]:
         """JSON-able. Weights, counts and errors are lists by corpus: of `usual_names`, or of "names" if they differ."""
         past, names = self.past, list(self.past.drawn)
+        sizes = [list(row) for row in self.schedule.batch_sizes]
         return {
             "revisions": [self.number, self.in_force, list(self.superseded)],
             "history": self.history,
@@ -50,11 +52,12 @@ class Kept:
                 ]
                 for phase in self.schedule.phases
             ],
+            **({"batch_sizes": sizes} if sizes else {}),
         }
 
     @classmethod
     def from_dict(cls, obj: Mapping[str, Any], usual_names: Sequence[str], sizes: Schedule) -> "Kept":
-        """Read back what `to_dict` gave; of `sizes` only the run's sizes are looked at."""
+        """Read back what `to_dict` gave; of `sizes` only the run's sizes are looked at, as they were at step 0."""
         names, (number, in_force, superseded) = obj["names"] or usual_names, obj["revisions"]
         starts = [start for start, _, _ in obj["phases"]]
         phases = tuple(
@@ -66,11 +69,13 @@ class Kept:
             )
             for (start, weights, ramp), end in zip(obj["phases"], [*starts[1:], sizes.num_steps], strict=True)
         )
+        changes = tuple(_to_change(row) for row in obj["changes"])
+        batch_sizes = tuple(Batches(*row) for row in obj.get("batch_sizes", ()))
         return cls(
             number=number,
             in_force=in_force,
             superseded=tuple(superseded),
-            schedule=replace(sizes, phases=phases, changes=tuple(_to_change(row) for row in obj["changes"])),
+            schedule=replace(sizes, phases=phases, changes=changes, batch_sizes=batch_sizes),
             past=Past(
                 step=obj["step"],
                 drawn=dict(zip(names, obj["drawn"], strict=True)),

@@ -1,9 +1,9 @@
 """The ledger: the append-only list of a run's revisions, as an immutable value, and the rules for the next one.
 
-A revision may say two things, from its effective step on: another schedule, which then replaces everything that was
-planned there, and changes of the corpora (`mixer.changes`), which add to those made before. It moves nothing below
-its effective step. Who may append, and when, is decided here and nowhere else: `propose` refuses a stale parent and a
-frozen step. Storage and transport belong to `service`.
+A revision may say three things, from its effective step on: another schedule, which then replaces everything that was
+planned there; another batch size, which replaces those planned there; and changes of the corpora (`mixer.changes`),
+which add to those made before. It moves nothing below its effective step. Who may append, and when, is decided here and
+nowhere else: `propose` refuses a stale parent and a frozen step. Storage and transport belong to `service`.
 """
 
 import json
@@ -13,6 +13,7 @@ from functools import cached_property
 from hashlib import sha256
 from typing import Any
 
+from mixer.batching import parse_size
 from mixer.building import BEGINNING, Past
 from mixer.changes import Change, parse_changes
 from mixer.errors import FrozenStepError, LedgerError, ScheduleError, StaleParentError
@@ -25,7 +26,8 @@ class Revision:
     """One edit, in canonical form.
 
     `schedule` is {"phases": [...]}, the first starting at `effective_step`, or None where the weights stay as they
-    are. `corpora` is corpus name → {verb: arguments} of what changes there. `superseded` is the reason why the edit
+    are. `corpora` is corpus name → {verb: arguments} of what changes there. `global_batch_size` is that of every step
+    from `effective_step` on, or None where batch sizes stay as they are. `superseded` is the reason why the edit
     never came into force (the trainer had already passed its effective step while it was out of reach), or None. Such a
     revision stays in the ledger and changes nothing.
     """
@@ -38,6 +40,7 @@ class Revision:
     reason: str
     time: str
     corpora: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    global_batch_size: int | None = None
     superseded: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -93,18 +96,22 @@ class Ledger:
     @cached_property
     def schedule(self) -> Schedule:
         """The schedule with every revision that is in force."""
-        start = self.kept.schedule if self.kept else self.base
-        phases = list(start.phases)
+        schedule = self.kept.schedule if self.kept else self.base
+        phases, changes = list(schedule.phases), list(schedule.changes)
         for revision in self.revisions:
-            if revision.superseded is None and revision.schedule is not None:
+            if revision.superseded is not None:
+                continue
+            changes += revision.changes
+            if revision.global_batch_size is not None:
+                schedule = schedule.with_batch_size(revision.effective_step, revision.global_batch_size)
+            if revision.schedule is not None:
                 while phases and phases[-1].start >= revision.effective_step:
                     phases.pop()
                 if phases:
                     phases[-1] = replace(phases[-1], end=revision.effective_step)
-                phases += self._phases(revision.schedule, revision.effective_step)
-        made = [change for r in self.revisions if r.superseded is None for change in r.changes]
-        changes = sorted((*start.changes, *made), key=lambda change: change.step)  # then by revision: it is stable
-        return replace(self.base, phases=tuple(phases), changes=tuple(changes))
+                phases += parse_phases(revision.schedule, self.base, first_step=revision.effective_step)
+        changes.sort(key=lambda change: change.step)  # then by revision: it is stable
+        return replace(schedule, phases=tuple(phases), changes=tuple(changes))
 
     def propose(
         self,
@@ -120,9 +127,10 @@ class Ledger:
         """This ledger with one more revision.
 
         `change` is {"mixture": ..., "ramp"?: ...} or {"schedule": {"phases": [...]}}, which holds from `effective_step`
-        to the end of the run; with {"corpora": {name: {verb: arguments}}}, or that alone. Whether changes of corpora
-        fit is for the plan to say. Raises StaleParentError if `parent` is not the revision in force, FrozenStepError if
-        `effective_step` is below `frontier`, ScheduleError if the change itself is wrong.
+        to the end of the run; with {"corpora": {name: {verb: arguments}}} or {"global_batch_size": samples} or both, or
+        these alone. Whether changes of corpora fit is for the plan to say. Raises StaleParentError if `parent` is not
+        the revision in force, FrozenStepError if `effective_step` is below `frontier`, ScheduleError if the change
+        itself is wrong.
         """
         if parent != self.in_force:
             raise StaleParentError(
@@ -140,13 +148,14 @@ class Ledger:
             raise ScheduleError.of(
                 [f"effective step {effective_step} is past the run's {self.base.num_steps} steps @ $.effective_step"]
             )
-        phases, corpora = self._parse(change, effective_step)
+        phases, corpora, size = self._parse(change, effective_step)
         revision = Revision(
             number=self.number + 1,
             parent=parent,
             effective_step=effective_step,
             schedule={"phases": [phase.to_dict() for phase in phases]} if phases else None,
             corpora=corpora,
+            global_batch_size=size,
             author=author,
             reason=reason,
             time=time,
@@ -205,7 +214,8 @@ class Ledger:
     def history(self, end: int) -> str:
         """A hash of all that decided the steps below `end`: equal for ledgers that ask for the same there.
 
-        Weights and changes of the corpora, not how phases and revisions spell them; `end` is not below `past.step`.
+        Weights, later batch sizes and changes of the corpora, not how phases and revisions spell them; `end` is not
+        below `past.step`.
         """
         start, digest = self.past.step, self.kept.history if self.kept else ""
         events: list[tuple[int, int, Any]] = [
@@ -213,6 +223,7 @@ class Ledger:
             for change in (*(change for change, _ in self.past.changes), *self.schedule.changes)
             if start <= change.step < end
         ]
+        events += [(row.start, 2, row.size) for row in self.schedule.batch_sizes if start <= row.start < end]
         before: Mapping[str, int] = self.schedule.weights_ppb(start - 1) if start else {}
         for piece in self.schedule.pieces():
             if start < piece.end and piece.start < end:
@@ -240,41 +251,47 @@ class Ledger:
         base = Schedule.from_dict(obj["schedule"], **sizes)
         return cls(base=base, revisions=tuple(Revision.from_dict(revision) for revision in obj["revisions"]))
 
-    def _phases(self, schedule: Mapping[str, Any], effective_step: int, place: str = "$") -> tuple[Phase, ...]:
-        return parse_phases(schedule, self.base, first_step=effective_step, place=place)
-
     @property
     def _num_kept(self) -> int:
         return self.kept.number if self.kept else 0
 
     def _parse(
         self, change: Mapping[str, Any], effective_step: int
-    ) -> tuple[tuple[Phase, ...], dict[str, dict[str, Any]]]:
-        """The change as phases (none: the weights stay) and corpora; problems are placed as the change is written."""
+    ) -> tuple[tuple[Phase, ...], dict[str, dict[str, Any]], int | None]:
+        """The change as phases (none: the weights stay), corpora and batch size (None: it stays).
+
+        Problems are placed as the change is written.
+        """
         problems: list[str] = []
         corpora = parse_changes(change["corpora"], "$.corpora", problems) if "corpora" in change else {}
+        size, run = None, self.schedule
+        if "global_batch_size" in change:
+            size = parse_size(change["global_batch_size"], "$.global_batch_size", problems)
+            run = run.with_batch_size(effective_step, size) if size else run
         phases: tuple[Phase, ...] = ()
-        weights = {key: value for key, value in change.items() if key != "corpora"}
-        if weights or "corpora" not in change:
+        weights = {key: value for key, value in change.items() if key not in ("corpora", "global_batch_size")}
+        if weights or len(change) == len(weights):
             try:
-                phases = self._parse_weights(weights, effective_step)
+                phases = _parse_weights(weights, run, effective_step)
             except ScheduleError as error:
                 problems += error.problems
         if problems:
             raise ScheduleError.of(problems)
-        return phases, corpora
+        return phases, corpora, size
 
-    def _parse_weights(self, change: Mapping[str, Any], effective_step: int) -> tuple[Phase, ...]:
-        if change.keys() == {"schedule"}:
-            return self._phases(change["schedule"], effective_step, place="$.schedule")
-        if "mixture" not in change or not change.keys() <= {"mixture", "ramp"}:
-            raise ScheduleError.of(
-                [
-                    "a change is a 'mixture' with an optional 'ramp', or a 'schedule', and 'corpora' with or without "
-                    f"these, found {sorted(change)} @ $"
-                ]
-            )
-        try:
-            return self._phases({"phases": [{"start": effective_step, **change}]}, effective_step)
-        except ScheduleError as error:
-            raise ScheduleError.of([problem.replace("$.phases[0]", "$") for problem in error.problems]) from None
+
+def _parse_weights(change: Mapping[str, Any], run: Schedule, effective_step: int) -> tuple[Phase, ...]:
+    """The phases of a change; times in tokens are reached with the batch sizes of `run`."""
+    if change.keys() == {"schedule"}:
+        return parse_phases(change["schedule"], run, first_step=effective_step, place="$.schedule")
+    if "mixture" not in change or not change.keys() <= {"mixture", "ramp"}:
+        raise ScheduleError.of(
+            [
+                "a change is a 'mixture' with an optional 'ramp', or a 'schedule'; 'corpora' and 'global_batch_size' "
+                f"stand beside these or alone; found {sorted(change)} @ $"
+            ]
+        )
+    try:
+        return parse_phases({"phases": [{"start": effective_step, **change}]}, run, first_step=effective_step)
+    except ScheduleError as error:
+        raise ScheduleError.of([problem.replace("$.phases[0]", "$") for problem in error.problems]) from None

@@ -31,7 +31,7 @@ _I64 = NDArray[np.int64]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Batch:
-    """One step. Arrays [global_batch_size], int64, by slot. `corpus` indexes `Plan.names`."""
+    """One step. Arrays [batch size of the step], int64, by slot. `corpus` indexes `Plan.names`."""
 
     step: int
     corpus: _I64
@@ -88,7 +88,6 @@ class Plan:
         schedule.check_names(domain.names)
         self.names = domain.names
         self._first_step = past.step
-        self._batch_size = schedule.global_batch_size
         builder = Builder(schedule, domain, past)
         self._segments = builder.build()
         self._starts = [segment.start for segment in self._segments]
@@ -97,9 +96,7 @@ class Plan:
         self.origins: Mapping[str, str] = domain.origins
         self._orders = [domain.order(index) for index in range(len(self.names))]
         self._slots_key = derive_key(data_seed, "slots")
-        self._filler = compiled.BatchFiller(
-            [order.runs for order in self._orders], slots_key=self._slots_key, global_batch_size=self._batch_size
-        )
+        self._filler = compiled.BatchFiller([order.runs for order in self._orders], slots_key=self._slots_key)
 
     def weights(self, step: int) -> dict[str, float]:
         """The mixture of `step` in force, repetition caps applied; sums to 1."""
@@ -121,7 +118,7 @@ class Plan:
     def batch(self, step: int) -> Batch:
         """What stands in each slot of `step`."""
         segment = self._segment(step)
-        fill_batch = compiled.fill_batch(self._batch_size)
+        fill_batch = compiled.fill_batch(self.schedule.batch_size(step))
         if fill_batch is None:
             columns = self._columns(step, segment)
         else:
@@ -155,7 +152,7 @@ class Plan:
         index = self._index(corpus)
         if not 0 <= ordinal < self._drawn(self.schedule.num_steps)[index]:
             return None
-        return self._draw_of(index, ordinal) // self._batch_size
+        return self.schedule.step_of_draw(self._draw_of(index, ordinal))[0]
 
     @property
     def stretch_starts(self) -> Sequence[int]:
@@ -187,10 +184,10 @@ class Plan:
         repeats = self.step_of(self.names[index], unread)
         earliest = largest = None
         if repeats is not None:
-            last_unusable = self._draw_of(index, total - unread - 1) // self._batch_size
-            first_used = self._draw_of(index, 0) // self._batch_size
+            last_unusable, _ = self.schedule.step_of_draw(self._draw_of(index, total - unread - 1))
+            first_used, _ = self.schedule.step_of_draw(self._draw_of(index, 0))
             earliest = last_unusable + 1
-            largest = unread / ((self.schedule.num_steps - first_used) * self._batch_size)
+            largest = unread / (self.schedule.num_samples - self.schedule.first_draw(first_used))
         return Forecast(
             samples=drawn,
             tokens=drawn * self.schedule.seq_len,
@@ -202,7 +199,8 @@ class Plan:
 
     def _columns(self, step: int, segment: Segment) -> compiled.Columns:
         """What stands in each slot, with NumPy: the reference for `mixer.kernels`."""
-        picked = segment.stretch.pick((step - segment.start) * self._batch_size, self._batch_size)
+        place = self._place(step, segment)
+        picked = segment.stretch.pick(place.start, place.size)
         firsts = [segment.drawn[corpus] + rank for corpus, rank, _ in picked]
         lengths = [len(places) for _, _, places in picked]
         runs = [
@@ -211,8 +209,8 @@ class Plan:
             for run in self._orders[corpus].runs(first, first + length)
         ]
         # so far by corpus; `where` leads from the slot to the draw that stands in it, and from there into these arrays
-        where = np.empty(self._batch_size, np.int64)
-        where[np.concatenate([places for _, _, places in picked])] = np.arange(self._batch_size)
+        where = np.empty(place.size, np.int64)
+        where[np.concatenate([places for _, _, places in picked])] = np.arange(place.size)
         where = where[self._draw_in_slot(step)]
         return (
             np.repeat([corpus for corpus, _, _ in picked], lengths)[where],
@@ -224,14 +222,14 @@ class Plan:
     def _place(self, step: int, segment: Segment) -> compiled.Place:
         following = bisect_right(self._starts, step)
         end = self._starts[following] if following < len(self._starts) else self.schedule.num_steps
-        first, last = ((border - segment.start) * self._batch_size for border in (step, end))
-        return compiled.Place(step, segment.stretch, segment.drawn, first, last)
+        first, last = (self.schedule.first_draw(border) - segment.first_draw for border in (step, end))
+        return compiled.Place(step, self.schedule.batch_size(step), segment.stretch, segment.drawn, first, last)
 
     def _drawn(self, step: int) -> list[int]:
         if step == self._first_step:
             return self._segments[0].drawn
         segment = self._segment(step - 1)
-        counts = segment.stretch.counts((step - segment.start) * self._batch_size)
+        counts = segment.stretch.counts(self.schedule.first_draw(step) - segment.first_draw)
         return [d + n for d, n in zip(segment.drawn, counts, strict=True)]
 
     def _segment(self, step: int) -> Segment:
@@ -255,7 +253,7 @@ class Plan:
 
     def _draw_in_slot(self, step: int) -> _I64:
         """The draw of the step that stands in each slot: a keyed permutation, so that no stride of slots is special."""
-        return np.argsort(random_words(self._slots_key, step, self._batch_size), kind="stable")
+        return np.argsort(random_words(self._slots_key, step, self.schedule.batch_size(step)), kind="stable")
 
     def _draw_of(self, index: int, ordinal: int) -> int:
         """The draw of the run, counted from 0, that takes this ordinal."""
@@ -264,8 +262,8 @@ class Plan:
             middle = (low + high) // 2
             low, high = (middle, high) if self._segments[middle].drawn[index] <= ordinal else (low, middle)
         segment = self._segments[low]
-        return segment.start * self._batch_size + segment.stretch.draw_of(index, ordinal - segment.drawn[index])
+        return segment.first_draw + segment.stretch.draw_of(index, ordinal - segment.drawn[index])
 
     def _slot_of(self, index: int, ordinal: int) -> tuple[int, int]:
-        step, draw = divmod(self._draw_of(index, ordinal), self._batch_size)
+        step, draw = self.schedule.step_of_draw(self._draw_of(index, ordinal))
         return step, int(np.flatnonzero(self._draw_in_slot(step) == draw)[0])

@@ -179,12 +179,14 @@ def _draw_steps(panels: Sequence[Any], plan: Plan, frontier: int | None) -> None
 
 def _add_tokens(axes: Any, plan: Plan) -> None:
     """A second scale of the steps, above."""
-    per_step = plan.schedule.tokens_per_step
-    total = plan.schedule.num_steps * per_step
+    schedule, total = plan.schedule, plan.schedule.num_tokens
+    starts = np.array([row.start for row in schedule.batching.rows] + [schedule.num_steps], float)
+    before = np.array([schedule.tokens_before(int(step)) for step in starts], float)
     unit, size = next(
         ((u, s) for u, s in (("T", 1e12), ("B", 1e9), ("M", 1e6), ("k", 1e3)) if total >= 2 * s), ("", 1.0)
     )
-    above = axes.secondary_xaxis("top", functions=(lambda x: x * per_step / size, lambda x: x * size / per_step))
+    forward, back = (lambda x: np.interp(x, starts, before / size)), (lambda x: np.interp(x, before / size, starts))
+    above = axes.secondary_xaxis("top", functions=(forward, back))
     above.set_xlabel(f"{unit} tokens".strip())
 
 

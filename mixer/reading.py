@@ -68,7 +68,7 @@ class Reading:
         self.frontier = max(self.frontier, min(frontier, ledger.base.num_steps))
 
     def addresses(self, step: int, rank: int = 0, num_ranks: int = 1) -> _I64:
-        """Addresses of the contiguous slots of `step` that belong to `rank`: [global_batch_size / num_ranks].
+        """Addresses of the contiguous slots of `step` that belong to `rank`: [batch size / num_ranks].
 
         Raises FrontierError for a step whose schedule may still change. With node groups, only what those groups read
         is worked out in which these slots lie.
@@ -79,7 +79,7 @@ class Reading:
                 step=step,
                 frontier=self.frontier,
             )
-        size = rank_batch_size(self.plan.schedule.global_batch_size, num_ranks)
+        size = rank_batch_size(self.plan.schedule.batch_size(step), num_ranks)
         corpus, sample_id = self._slots(step, rank * size, (rank + 1) * size)
         bases = self._bases[corpus]
         if bases.min() < 0:
@@ -92,6 +92,26 @@ class Reading:
         addresses: _I64 = bases + sample_id
         return addresses
 
+    def check_divides(self, num_ranks: int) -> None:
+        """Raises MixerError unless every batch still to come divides evenly over so many ranks."""
+        for row in self.plan.schedule.batching.changes_from(self.next_step + 1):
+            rank_batch_size(row.size, num_ranks)
+        rank_batch_size(self.plan.schedule.batch_size(self.next_step), num_ranks)
+
+    def step_after(self, num_samples: int, start: int) -> int:
+        """The step that is next when `num_samples` samples, over all ranks, have been read since step `start`.
+
+        Raises ValueError if they end within a step.
+        """
+        schedule = self.plan.schedule
+        step, place = schedule.step_of_draw(schedule.first_draw(start) + num_samples)
+        if place:
+            raise ValueError(
+                f"{num_samples} samples from step {start} on end within step {step}, after {place} of its "
+                f"{schedule.batch_size(step)}"
+            )
+        return step
+
     def state(self, step: int) -> dict[str, Any]:
         """What a checkpoint taken before `step` must keep: under 1 kB, however long the run is. Changes nothing.
 
@@ -99,14 +119,16 @@ class Reading:
         groups add up to 3 bytes for each group and corpus to what is kept.
         """
         base, kept = self.ledger.base, self.ledger.number > 0
+        schedule = self.ledger.schedule
         past = self.plan.past(step) if kept else None
-        state = {
+        state: dict[str, Any] = {
             "order_version": ORDER_VERSION,
             "step": step,
             "frontier": self.frontier if self._live else step,  # without a service nothing is promised to anybody
             "data_seed": self.data_seed,
             "shuffle_window": self.shuffle_window,
-            "global_batch_size": base.global_batch_size,
+            "global_batch_size": schedule.global_batch_size,  # at step 0
+            **({"batches": _last_batch(schedule, step)} if schedule.batch_sizes else {}),
             "seq_len": base.seq_len,
             "corpora": {name: self.fingerprints[name][:SHOWN] for name in sorted(self.fingerprints)},
             "base": _digest(base),
@@ -144,9 +166,10 @@ class Reading:
         if not isinstance(plan, GroupedPlan):
             batch = plan.batch(step)
             return batch.corpus[start:end], batch.sample_id[start:end]
-        first = start // plan.num_slots
-        shares = [plan.batch_of_group(step, group) for group in range(first, -(-end // plan.num_slots))]
-        mine = slice(start - first * plan.num_slots, end - first * plan.num_slots)
+        num_slots = plan.num_slots(step)
+        first = start // num_slots
+        shares = [plan.batch_of_group(step, group) for group in range(first, -(-end // num_slots))]
+        mine = slice(start - first * num_slots, end - first * num_slots)
         corpus, sample_id = (np.concatenate([getattr(one, c) for one in shares])[mine] for c in ("corpus", "sample_id"))
         return corpus, sample_id
 
@@ -170,11 +193,11 @@ class Reading:
         """
         ours = self.ledger
         if state["kept"] is not None and state["base"] == _digest(ours.base):
-            kept = Kept.from_dict(state["kept"], list(state["corpora"]), ours.base)
+            sizes = replace(ours.base, global_batch_size=state["global_batch_size"], batch_sizes=())
+            kept = Kept.from_dict(state["kept"], list(state["corpora"]), sizes)
             if state.get("num_groups", 1) > 1:
                 kept = replace(kept, past=GroupedPast.of(kept.past, state["groups"]))
-            saved = Ledger(base=ours.base, kept=kept)
-            return saved.extend(ours.revisions)
+            return Ledger(base=ours.base, kept=kept).extend(ours.revisions)
         return ours if ours.history(min(state["step"], ours.base.num_steps)) == state["history"] else None
 
     def _differences(self, state: Mapping[str, Any], ledger: Ledger | None) -> Iterable[str]:
@@ -182,13 +205,13 @@ class Reading:
         for name, ours in (
             ("data_seed", self.data_seed),
             ("shuffle_window", self.shuffle_window),
-            ("global_batch_size", base.global_batch_size),
             ("seq_len", base.seq_len),
         ):
             if state[name] != ours:
                 yield f"{name} was {state[name]}, is {ours}"
         if (groups := state.get("num_groups", 1)) != self.num_groups:
             yield f"num_groups was {groups}, is {self.num_groups}"
+        yield from self._other_sizes(state, ledger)
         for name, fingerprint in state["corpora"].items():
             if name not in self.fingerprints:
                 yield f"corpus '{name}' is missing"
@@ -201,6 +224,23 @@ class Reading:
                 f"the steps below {step}, already trained on, had another schedule: {was}, "
                 f"as it stands now they would have read {self._read_before(step)}"
             )
+
+    def _other_sizes(self, state: Mapping[str, Any], ledger: Ledger | None) -> Iterable[str]:
+        step, schedule = state["step"], (ledger or self.ledger).schedule
+        remedy = (
+            f"the steps trained keep their size; name a new one under schedule.batch_sizes, from {step}ba on or later"
+        )
+        was, ours = state["global_batch_size"], schedule.global_batch_size
+        if was != ours:
+            yield f"global_batch_size was {was}, is {ours}: {remedy}"
+        elif ledger is None and step <= schedule.num_steps:
+            last, samples = state.get("batches", [was, step * was])
+            our_last, our_samples = _last_batch(schedule, step)
+            if (last, samples) != (our_last, our_samples):
+                yield (
+                    f"the steps below {step} had {samples} samples, {last} in the last of them, as it stands now they "
+                    f"would have had {our_samples}, {our_last} in the last: {remedy}"
+                )
 
     def _contents(self, name: str, ledger: Ledger | None) -> set[str]:
         """What the content of a corpus is, and was before each of the times that the ledger lets it grow."""
@@ -221,6 +261,11 @@ class Reading:
 def _digest(base: Schedule) -> str:
     sizes = [base.num_steps, base.global_batch_size, base.seq_len]
     return sha256(json.dumps([sizes, base.to_dict()], sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _last_batch(schedule: Schedule, step: int) -> list[int]:
+    """Samples of the last step below `step`, and of all of them."""
+    return [schedule.batch_size(max(step - 1, 0)), schedule.first_draw(step)]
 
 
 def rank_batch_size(global_batch_size: int, num_ranks: int) -> int:

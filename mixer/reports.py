@@ -13,6 +13,7 @@ from mixer.ledger import Revision
 from mixer.plan import Batch, Forecast, Plan
 from mixer.provenance import Provenance, Read
 from mixer.runfile import PlannedRun
+from mixer.schedule import Schedule
 from mixer.solving import Answer, Need, Solver, Use
 from mixer.weights import UNIT
 
@@ -28,23 +29,25 @@ class Report:
 
 
 def show(run: PlannedRun) -> Report:
-    """The phases of the schedule; of a run with a ledger its state and revisions too."""
+    """The phases of the schedule and its batch sizes; of a run with a ledger its state and revisions too."""
     schedule = run.schedule
     data = {"run": run.name, **schedule.to_dict()}
     rows = [
         [
             f"{phase.start:,}",
-            tokens(phase.start * schedule.tokens_per_step),
+            tokens(schedule.tokens_before(phase.start)),
             _mixture({name: weight / UNIT for name, weight in phase.mixture.items()}),
             f"{phase.ramp.shape} over {phase.ramp.length:,}" if phase.ramp else "",
         ]
         for phase in schedule.phases
     ]
+    sizes = sorted({row.size for row in schedule.batching.rows})
+    size = f"{sizes[0]:,} to {sizes[-1]:,}" if len(sizes) > 1 else f"{sizes[0]:,}"
     lines = [
-        f"{run.name}: {schedule.num_steps:,} steps x {schedule.global_batch_size:,} samples x {schedule.seq_len:,} "
-        f"tokens = {tokens(schedule.num_steps * schedule.tokens_per_step)} tokens"
+        f"{run.name}: {schedule.num_steps:,} steps x {size} samples x {schedule.seq_len:,} tokens = "
+        f"{tokens(schedule.num_tokens)} tokens"
     ]
-    changes = _changes(schedule.changes)
+    changes = [*_batch_sizes(schedule), *_changes(schedule.changes)]
     if run.ledger is not None:
         revisions = run.ledger.revisions
         data |= {"revision": run.ledger.in_force, "frontier": run.frontier, "step": run.step}
@@ -54,6 +57,13 @@ def show(run: PlannedRun) -> Report:
         lines += [*table(["from step", "tokens", "mixture", "ramp"], rows), *changes]
         return Report(data=data, lines=[*lines, *_history(revisions)])
     return Report(data=data, lines=[*lines, *table(["from step", "tokens", "mixture", "ramp"], rows), *changes])
+
+
+def _batch_sizes(schedule: Schedule) -> list[str]:
+    rows = [
+        [f"{row.start:,}", tokens(schedule.tokens_before(row.start)), f"{row.size:,}"] for row in schedule.batching.rows
+    ]
+    return table(["from step", "tokens", ">global batch size"], rows) if schedule.batch_sizes else []
 
 
 def _changes(changes: Sequence[Change]) -> list[str]:
@@ -105,7 +115,7 @@ def what_if(solver: Solver, uses: Iterable[Use]) -> Report:
         most = solver.largest_weight(replace(use, weight=None))
         start, weight = first.use.start if first else None, most.use.weight if most else None
         data.append({**_data(answer), "earliest_start": start, "largest_weight": weight and weight / UNIT})
-        before = tokens((use.start or 0) * solver.schedule.tokens_per_step)
+        before = tokens(solver.schedule.tokens_before(use.start or 0))
         rows.append([use.corpus, _weight(use.weight), _step(use.start), before, *_reading(answer.forecast)])
         rows[-1] += ["none" if start is None else _step(start), _weight(weight)]
         notes += [*_too_often(answer, solver.max_epochs), *_others(answer)]
@@ -126,7 +136,7 @@ def earliest_start(solver: Solver, uses: Iterable[Use]) -> Report:
             continue
         start = answer.use.start or 0
         data.append(_data(answer))
-        before = tokens(start * solver.schedule.tokens_per_step)
+        before = tokens(solver.schedule.tokens_before(start))
         rows.append([use.corpus, weight, _step(start), before, *_reading(answer.forecast)[:-1]])
         notes += _others(answer)
     head = ["corpus", ">weight", ">earliest start", ">tokens before", *_READING[:-1]]
@@ -309,6 +319,8 @@ def diff(found: Comparison, names: tuple[str, str], *, every: bool) -> Report:
         lines.append(f"the weights differ from step {found.first_difference:,} on:")
         rows = [[f"{s.start:,}", f"{s.end:,}", _change(*s.a), _change(*s.b)] for s in found.stretches]
         lines += _shortened(["from step", "to", "A", "B"], rows, every)
+    if found.first_other_size is not None:
+        lines.append(f"the batch sizes differ from step {found.first_other_size:,} on")
     if found.same_below:
         lines.append(f"below step {found.same_below:,} both read the same samples in the same slots")
     lines += ["", f"read below step {found.step:,}, in samples:"]

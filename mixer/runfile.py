@@ -12,13 +12,13 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt, StrictStr, ValidationError
 
-from mixer.duration import parse_steps
+from mixer.batching import parse_num_steps
 from mixer.errors import MixerError, ScheduleError
 from mixer.groups import make_plan
 from mixer.ledger import Ledger
 from mixer.plan import Corpus, Plan
-from mixer.reader import LocalCorpus, open_corpus
 from mixer.schedule import Schedule
+from mixer.storage import StoredCorpus, open_corpus
 from mixer.yamlfile import read_mapping
 
 SHARD = 16_384  # samples of a shard, where only a corpus's size is known
@@ -26,7 +26,7 @@ SHARD = 16_384  # samples of a shard, where only a corpus's size is known
 TRAINER_KEYS = frozenset({
     "autoresume", "device", "device_train_microbatch_size", "dynamic", "eval", "load_path", "log_interval",
     "lr_schedule", "metrics_file", "model", "num_workers", "optimizer", "precision", "save_folder", "save_interval",
-    "save_num_checkpoints_to_keep", "seed", "service", "tokenizer",
+    "reading", "save_num_checkpoints_to_keep", "seed", "service", "tokenizer",
 })  # fmt: skip
 
 
@@ -36,6 +36,7 @@ class _CorpusKeys(BaseModel):
     local: Path | None = None
     remote: StrictStr | None = None
     holdout: Path | None = None
+    holdout_remote: StrictStr | None = None
     max_epochs: PositiveInt | None = None
     then: StrictStr = "refuse"
 
@@ -93,7 +94,7 @@ def load_run(path: str | Path, sizes: Mapping[str, str] | None = None) -> Planne
     keys = _check_keys(Path(path))
     facts = {"global_batch_size": keys.global_batch_size, "seq_len": keys.seq_len}
     try:
-        num_steps = parse_steps(keys.max_duration, tokens_per_step=keys.global_batch_size * keys.seq_len)
+        num_steps = parse_num_steps(keys.max_duration, **facts, batch_sizes=keys.schedule.get("batch_sizes", ()))
     except ValueError as error:
         raise ScheduleError.of([f"{error} @ $.max_duration"]) from error
     schedule = Schedule.from_dict(keys.schedule, num_steps=num_steps, place="$.schedule", **facts)
@@ -114,7 +115,7 @@ def load_run(path: str | Path, sizes: Mapping[str, str] | None = None) -> Planne
         data_seed=keys.data_seed,
         shuffle_window=keys.shuffle_window,
         num_groups=keys.num_groups,
-        shard_bytes={name: corpus.shard_bytes for name, corpus in opened.items()},
+        shard_bytes={name: corpus.shard_bytes.tolist() for name, corpus in opened.items()},
         folders={name: corpus.path for name, corpus in opened.items()},
     )
 
@@ -138,11 +139,11 @@ def _describe(error: dict[str, Any]) -> str:
     return f"{error['msg'][0].lower()}{error['msg'][1:]}, found {error['input']!r} @ {place}"
 
 
-def _open_local(name: str, keys: _CorpusKeys) -> LocalCorpus:
+def _open_local(name: str, keys: _CorpusKeys) -> StoredCorpus:
     if keys.local is None:
         raise MixerError(f"corpus '{name}' has no 'local' folder; give its size with --size {name}=12e9tok")
     try:
-        return open_corpus(keys.local)
+        return open_corpus(keys.local, keys.remote)
     except MixerError as error:
         raise MixerError(f"{error}; or give the size with --size {name}=12e9tok @ $.corpora.{name}.local") from error
 

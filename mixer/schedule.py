@@ -1,19 +1,23 @@
 """The schedule: gap-free phases from step 0 to the end of the run, each with one mixture or a ramp to it.
 
-It may also say what changes of the corpora themselves, and when (`mixer.changes`). A `Schedule` is an immutable value.
-It knows nothing of corpora beyond their names, of seeds or of revisions.
-`Schedule.from_dict` is the only parser; it reports every problem at once, each with its place.
+It may also say what changes of the corpora themselves, and when (`mixer.changes`), and from which step on a step has
+another number of samples (`mixer.batching`). A `Schedule` is an immutable value. It knows nothing of corpora beyond
+their names, of seeds or of revisions. `Schedule.from_dict` is the only parser; it reports every problem at once, each
+with its place.
 """
 
 import difflib
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from functools import cached_property
+from math import ceil
 from typing import Any
 
+from mixer.batching import Batches, Batching, parse_batch_sizes
 from mixer.changes import Change, parse_changes
-from mixer.duration import parse_steps
+from mixer.duration import parse_time
 from mixer.errors import ScheduleError, StepError, UnknownCorpusError
 from mixer.ramp import SHAPES, Ramp
 from mixer.weights import UNIT, Mixture, blend, parse_mixture
@@ -49,7 +53,8 @@ class Piece:
 class Schedule:
     """Phases that cover steps [0, num_steps) of a run of `global_batch_size` samples of `seq_len` tokens a step.
 
-    `changes` of the corpora are in the order in which they act.
+    `changes` of the corpora are in the order in which they act. Where the batch size changes, `global_batch_size` is
+    that of step 0, and `batch_sizes` are the later ones (`with_batch_size` makes them).
     """
 
     phases: tuple[Phase, ...]
@@ -57,15 +62,17 @@ class Schedule:
     global_batch_size: int
     seq_len: int
     changes: tuple[Change, ...] = ()
+    batch_sizes: tuple[Batches, ...] = ()
 
     @classmethod
     def from_dict(
         cls, obj: Any, *, num_steps: int, global_batch_size: int, seq_len: int, place: str = "$"
     ) -> "Schedule":
-        """Read {"phases": [{"start", "mixture", "ramp"?, "end"?}, ...], "changes"?: [{"start", "corpora"}, ...]}.
+        """Read {"phases": [{"start", "mixture", "ramp"?, "end"?}, ...], "changes"?: [{"start", "corpora"}, ...],
+        "batch_sizes"?: [{"start", "global_batch_size"}, ...]}.
 
-        Starts, ends and lengths are steps, or strings in `ba`, `tok`, `dur`. Raises ScheduleError with every problem
-        found; `place` is where `obj` stands in the user's file.
+        Starts, ends and lengths are steps, or strings in `ba`, `tok`, `dur`; tokens are reached with the batch sizes in
+        force. Raises ScheduleError with every problem found; `place` is where `obj` stands in the user's file.
         """
         for name, value in (
             ("num_steps", num_steps),
@@ -77,9 +84,15 @@ class Schedule:
         empty = cls(phases=(), num_steps=num_steps, global_batch_size=global_batch_size, seq_len=seq_len)
         problems: list[str] = []
         changes: tuple[Change, ...] = ()
-        if isinstance(obj, Mapping) and "changes" in obj:
-            changes = _parse_changes(obj["changes"], empty, f"{place}.changes", problems)
-            obj = {key: value for key, value in obj.items() if key != "changes"}
+        others = obj if isinstance(obj, Mapping) else {}
+        if "batch_sizes" in others:  # first: times in tokens depend on them
+            where, sizes = f"{place}.batch_sizes", {"seq_len": seq_len, "num_steps": num_steps}
+            batching = parse_batch_sizes(others["batch_sizes"], empty.batching, **sizes, place=where, problems=problems)
+            empty = replace(empty, batch_sizes=batching.rows[1:])
+        if "changes" in others:
+            changes = _parse_changes(others["changes"], empty, f"{place}.changes", problems)
+        if others:
+            obj = {key: value for key, value in others.items() if key not in ("changes", "batch_sizes")}
         try:
             phases = parse_phases(obj, empty, first_step=0, place=place)
         except ScheduleError as error:
@@ -95,7 +108,9 @@ class Schedule:
             {"start": f"{change.step}ba", "corpora": {change.name: {change.verb: change.arguments}}}
             for change in self.changes
         ]
-        return {"phases": phases, "changes": changes} if changes else {"phases": phases}
+        sizes = [{"start": f"{row.start}ba", "global_batch_size": row.size} for row in self.batch_sizes]
+        rest = {"changes": changes, "batch_sizes": sizes}
+        return {"phases": phases, **{name: rows for name, rows in rest.items() if rows}}
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -107,13 +122,53 @@ class Schedule:
         """The first step of each phase but the first."""
         return tuple(phase.start for phase in self.phases[1:])
 
-    @property
-    def num_samples(self) -> int:
-        return self.num_steps * self.global_batch_size
+    @cached_property
+    def batching(self) -> Batching:
+        """The batch size of every step."""
+        return Batching((*Batching.of(self.global_batch_size).rows, *self.batch_sizes))
 
     @property
-    def tokens_per_step(self) -> int:
-        return self.global_batch_size * self.seq_len
+    def num_samples(self) -> int:
+        return self.batching.first_draw(self.num_steps)
+
+    @property
+    def num_tokens(self) -> int:
+        return self.num_samples * self.seq_len
+
+    def batch_size(self, step: int) -> int:
+        """Samples of `step`, over all ranks."""
+        self.check_step(step)
+        return self.batching.size(step)
+
+    def first_draw(self, step: int) -> int:
+        """Samples of all steps below `step`, which may be the end of the run: the number of its first draw."""
+        self.check_step(step, end=True)
+        return self.batching.first_draw(step)
+
+    def step_of_draw(self, draw: int) -> tuple[int, int]:
+        """The step that the run's draw `draw` (from 0) belongs to, and its place among the draws of that step."""
+        return self.batching.step_of_draw(draw)
+
+    def tokens_before(self, step: int) -> int:
+        """Tokens of all steps below `step`, which may be the end of the run."""
+        return self.first_draw(step) * self.seq_len
+
+    def steps(self, value: object, *, start: int = 0) -> int:
+        """Steps from `start` on that `value` means (`mixer.duration`), tokens being reached with the sizes in force.
+
+        Raises ValueError, a message without a place.
+        """
+        before = self.batching.first_draw(start)
+
+        def step_at(tokens: Fraction) -> int:
+            return self.batching.step_after(before + ceil(tokens / self.seq_len)) - start
+
+        return parse_time(value, step_at=step_at, num_steps=self.num_steps)
+
+    def with_batch_size(self, step: int, size: int) -> "Schedule":
+        """This schedule with `size` samples a step from `step` on, in place of all sizes planned there."""
+        first, *later = self.batching.then(step, size).rows
+        return replace(self, global_batch_size=first.size, batch_sizes=tuple(later))
 
     def weights_ppb(self, step: int) -> dict[str, int]:
         """The mixture of `step` as asked for, in parts per 10^9 (a Plan applies repetition caps on top)."""
@@ -161,7 +216,8 @@ class Schedule:
         first = self.phases[index]
         before = (Phase(start=0, end=first.start, mixture=self._before[index]),) if first.start else ()
         changes = tuple(change for change in self.changes if change.step > step)
-        return replace(self, phases=(*before, *self.phases[index:]), changes=changes)
+        sizes = self.batching.changes_from(step)
+        return replace(self, phases=(*before, *self.phases[index:]), changes=changes, batch_sizes=sizes)
 
     def check_step(self, step: int, *, end: bool = False) -> None:
         """Raise StepError unless `step` is in the run (or is its end, with `end`)."""
@@ -196,7 +252,10 @@ class Schedule:
 
 
 def parse_phases(obj: Any, run: Schedule, *, first_step: int, place: str = "$") -> tuple[Phase, ...]:
-    """Phases from `first_step` to the end of `run` (of which only the sizes are looked at). Raises ScheduleError."""
+    """Phases from `first_step` to the end of `run` (of which only the sizes are looked at, also of its batches).
+
+    Raises ScheduleError.
+    """
     problems: list[str] = []
     if (
         not isinstance(obj, Mapping)
@@ -254,11 +313,11 @@ def _parse_phase(row: Any, run: Schedule, place: str, problems: list[str]) -> di
     start = _parse_time(row.get("start", 0), run, f"{place}.start", problems)
     end = _parse_time(row["end"], run, f"{place}.end", problems) if "end" in row else None
     mixture = parse_mixture(row["mixture"], f"{place}.mixture", problems) if "mixture" in row else {}
-    ramp = _parse_ramp(row.get("ramp"), run, f"{place}.ramp", problems)
+    ramp = _parse_ramp(row.get("ramp"), run, start, f"{place}.ramp", problems)
     return {"start": start, "end": end, "mixture": mixture, "ramp": ramp}
 
 
-def _parse_ramp(obj: Any, run: Schedule, place: str, problems: list[str]) -> Ramp | None:
+def _parse_ramp(obj: Any, run: Schedule, start: int, place: str, problems: list[str]) -> Ramp | None:
     if obj is None:
         return None
     if not isinstance(obj, Mapping) or "shape" not in obj or not obj.keys() <= {"shape", "length"}:
@@ -269,15 +328,15 @@ def _parse_ramp(obj: Any, run: Schedule, place: str, problems: list[str]) -> Ram
         return None
     if obj["shape"] == "step":  # the change happens at once: no ramp
         return None
-    length = _parse_time(obj.get("length"), run, f"{place}.length", problems)
+    length = _parse_time(obj.get("length"), run, f"{place}.length", problems, start=start)
     if length == 0:
         problems.append(f"a ramp takes at least one step @ {place}.length")
     return Ramp(shape=obj["shape"], length=max(length, 1))
 
 
-def _parse_time(value: Any, run: Schedule, place: str, problems: list[str]) -> int:
+def _parse_time(value: Any, run: Schedule, place: str, problems: list[str], *, start: int = 0) -> int:
     try:
-        return parse_steps(value, tokens_per_step=run.tokens_per_step, num_steps=run.num_steps)
+        return run.steps(value, start=start)
     except ValueError as error:
         problems.append(f"{error} @ {place}")
         return 1

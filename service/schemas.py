@@ -40,6 +40,7 @@ Step = Annotated[int, Field(ge=0, le=10**12)]
 Count = Annotated[int, Field(ge=0, le=MAX_INT)]
 Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
 CorpusName = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^/\x00-\x1f\x7f]+$")]
+BatchSize = Annotated[int, Field(ge=1, le=2**20)]
 Prose = Annotated[str, Field(min_length=1, max_length=10_000)]
 MAX_LIST = 100_000  # entries of one list in a change of corpora: each is looked at whenever a plan is made
 
@@ -88,10 +89,19 @@ class ChangesIn(_In):
     corpora: dict[CorpusName, CorpusChange] = Field(max_length=256)
 
 
+class BatchSizeIn(_In):
+    """The batch size from `start` on."""
+
+    start: int | str
+    global_batch_size: BatchSize
+
+
 class BaseScheduleIn(ScheduleIn):
-    """The schedule that a run is made with: phases from step 0 on, and changes of its corpora known beforehand."""
+    """The schedule that a run is made with: phases from step 0 on, and what is known beforehand of later changes of its
+    corpora and its batch size."""
 
     changes: list[ChangesIn] = Field(default=[], max_length=1000)
+    batch_sizes: list[BatchSizeIn] = Field(default=[], max_length=1000)
 
 
 class RunIn(_In):
@@ -99,7 +109,7 @@ class RunIn(_In):
 
     name: Name
     data_seed: Annotated[int, Field(ge=0, le=MAX_INT)]
-    global_batch_size: Annotated[int, Field(ge=1, le=2**20)]
+    global_batch_size: BatchSize = Field(description="samples of a step, from step 0 on")
     seq_len: Annotated[int, Field(ge=1, le=2**24)]
     num_steps: Annotated[int, Field(ge=1, le=10**12)]
     shuffle_window: Annotated[int, Field(ge=1, le=2**20)] = 16
@@ -108,9 +118,10 @@ class RunIn(_In):
 
 
 class RevisionIn(_In):
-    """An edit: from `effective_step` on, `mixture` (reached over `ramp`) or the phases of `schedule`, and `corpora`.
+    """An edit: from `effective_step` on, `mixture` (reached over `ramp`) or the phases of `schedule`, `corpora`, and
+    `global_batch_size`.
 
-    Without `mixture` and `schedule` the weights stay as they are.
+    Without `mixture` and `schedule` the weights stay as they are, without `global_batch_size` the batch sizes.
     """
 
     parent: Annotated[int, Field(ge=0, le=MAX_INT)] | None = Field(
@@ -126,6 +137,9 @@ class RevisionIn(_In):
         description="what changes of each: {verb: arguments}, the verbs being add, remove, grow, quarantine, skip, "
         "rename, split",
     )
+    global_batch_size: BatchSize | None = Field(
+        default=None, description="of every step from effective_step on, in place of all that were planned there"
+    )
     reason: Prose
     author: Name
 
@@ -133,15 +147,16 @@ class RevisionIn(_In):
     def _one_change(self) -> "RevisionIn":
         if self.mixture is not None and self.schedule is not None:
             raise ValueError("give either mixture or schedule")
-        if self.mixture is None and self.schedule is None and self.corpora is None:
-            raise ValueError("give mixture, schedule or corpora: there is nothing to change")
+        if not self.change():
+            raise ValueError("give mixture, schedule, corpora or global_batch_size: there is nothing to change")
         if self.ramp is not None and self.mixture is None:
             raise ValueError("ramp goes with mixture; in a schedule each phase has its own")
         return self
 
     def change(self) -> dict[str, Any]:
         """What changes, without who, why, when and where."""
-        return self.model_dump(include={"mixture", "ramp", "schedule", "corpora"}, exclude_none=True)
+        what = {"mixture", "ramp", "schedule", "corpora", "global_batch_size"}
+        return self.model_dump(include=what, exclude_none=True)
 
 
 class ProgressIn(_In):
@@ -218,10 +233,11 @@ class ScheduleOut(_Out):
     run: str
     revision: int
     num_steps: int
-    global_batch_size: int
+    global_batch_size: int = Field(description="of step 0")
     seq_len: int
     phases: list[dict[str, Any]]
     changes: list[dict[str, Any]] = Field(description="of the corpora: [{start, corpora}, ...] in order")
+    batch_sizes: list[dict[str, Any]] = Field(description="later ones: [{start, global_batch_size}, ...] in order")
 
 
 class StepWeightsOut(_Out):
@@ -253,6 +269,9 @@ class RevisionBaseOut(_Out):
         description="its phases, from the effective step on, in canonical form; null where the weights stay"
     )
     corpora: dict[str, dict[str, Any]] = Field(default={}, description="what changes of each corpus: {verb: arguments}")
+    global_batch_size: BatchSize | None = Field(
+        default=None, description="of every step from the effective step on; null where batch sizes stay"
+    )
     author: str
     reason: str
     time: str
@@ -301,6 +320,8 @@ class PreviewOut(_Out):
     step: int
     phases: list[dict[str, Any]] = Field(description="the schedule as it would be")
     changes: list[dict[str, Any]] = Field(description="the changes of the corpora as they would be")
+    global_batch_size: int = Field(description="of step 0")
+    batch_sizes: list[dict[str, Any]] = Field(description="the later batch sizes as they would be")
     before: dict[str, dict[str, Any]]
     after: dict[str, dict[str, Any]]
 

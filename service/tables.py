@@ -39,6 +39,7 @@ revisions = Table(
     Column("time", String(40), nullable=False),
     Column("superseded", Text),  # the reason; null while in force
     Column("superseded_time", String(40)),
+    Column("global_batch_size", BIG),  # null where batch sizes stay as they are
 )
 
 progress = Table(

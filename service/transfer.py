@@ -5,7 +5,7 @@
     {"progress": {"step": 100, ...}}                            in order of step
     {"end": {"revisions": 1, "progress": 1}}                    so that a truncated file is seen
 
-A revision that changes no corpora is written without that field, as it was before there was one.
+A revision that changes no corpora, or no batch size, is written without that field, as it was before there was one.
 Export is one snapshot. Import checks everything as if it were new, then stores all of it or nothing,
 under the same id. Answers kept for Idempotency-Keys stay behind.
 """
@@ -52,8 +52,9 @@ def export_ledger(store: Store, run_id: str) -> Iterator[str]:
     yield json.dumps({"format": FORMAT, "version": VERSION, **head, "definition": definition})
     for item in revisions:
         del item["run_key"]
-        if not item["corpora"]:
-            del item["corpora"]
+        for name in ("corpora", "global_batch_size"):
+            if not item[name]:
+                del item[name]
         yield json.dumps({"revision": item})
     for item in reports:
         del item["run_key"]

@@ -48,7 +48,7 @@ def run(state: State) -> RunOut:
 
 def schedule(state: State) -> ScheduleOut:
     """The schedule in force, in canonical form."""
-    kept = ("num_steps", "global_batch_size", "seq_len")
+    kept = ("num_steps", "seq_len")
     return ScheduleOut(
         run=state.row.id,
         revision=state.row.revision,
@@ -129,9 +129,9 @@ def preview(state: State, plan: Plan, edit: RevisionIn, *, parent: int) -> Previ
 def batch(state: State, step: int, start: int, limit: int) -> BatchOut:
     """Slots [start, start + limit) of a step."""
     _check_step(state, step)
-    size = state.definition["global_batch_size"]
+    size = state.plan.schedule.batch_size(step)
     if start >= size:
-        raise NotInRunError(f"a step has slots 0 to {size - 1}, not {start}")
+        raise NotInRunError(f"step {step} has slots 0 to {size - 1}, not {start}")
     end, found = min(size, start + limit), state.plan.batch(step)
     return BatchOut(
         revision=state.row.revision,
@@ -154,7 +154,8 @@ def reads(state: State, corpus: str, sample_id: int, *, start: int | None, end: 
     if sample_id >= num_samples:
         raise NotInRunError(f"{corpus} has samples 0 to {num_samples - 1}, not {sample_id}")
     # Finding the slot of a read costs one permutation of a step's slots, so large steps give shorter answers.
-    limit = min(limit, max(1, MAX_WORK // state.definition["global_batch_size"]))
+    largest = max(row.size for row in state.plan.schedule.batching.rows)
+    limit = min(limit, max(1, MAX_WORK // largest))
     end = _last_step(state.plan, corpus, start, asked, num_epochs=limit)
     found, origins = state.plan.steps_of(corpus, sample_id, start, end), state.plan.origins
     return ReadsOut(
@@ -182,7 +183,13 @@ def _corpus(state: State, name: str) -> CorpusOut:
 
 
 def _schedule(plan: Plan) -> dict[str, Any]:
-    return {"changes": [], **plan.schedule.to_dict()}
+    schedule = plan.schedule
+    return {
+        "changes": [],
+        "batch_sizes": [],
+        **schedule.to_dict(),
+        "global_batch_size": schedule.global_batch_size,
+    }
 
 
 def _forecast(plan: Plan, step: int) -> dict[str, dict[str, Any]]:

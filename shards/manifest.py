@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mixer.storage.index import check_seal, seal
 from shards.documents import DOCUMENTS
 from shards.errors import CorpusError
 from shards.mds import RowFormat, Shard
@@ -37,10 +38,13 @@ __all__ = [
     "read_unigram",
 ]
 
-FORMAT = 2
-"""Version of the bytes a conversion gives; a change of any of them raises it. Format 1 had no document index."""
+FORMAT = 3
+"""Version of the bytes a conversion gives; a change of any of them raises it.
 
-READABLE = (1, FORMAT)
+Format 1 had no document index, format 2 no hash of the manifest itself.
+"""
+
+READABLE = (1, 2, FORMAT)
 
 INDEX, MANIFEST, UNIGRAM = "index.json", "corpus.json", "unigram.npy"
 
@@ -100,8 +104,8 @@ class Manifest:
         return RowFormat(**{key: self.parameters[key] for key in ("seq_len", "dtype", "shard_bytes")})
 
     def encode(self) -> bytes:
-        """The bytes of `corpus.json`."""
-        return (json.dumps(asdict(self), indent=1) + "\n").encode()
+        """The bytes of `corpus.json`, which hold their own hash (see `mixer.storage.index`)."""
+        return seal((json.dumps({"manifest_sha256": "0" * 64, **asdict(self)}, indent=1) + "\n").encode())
 
 
 def parameters(corpus: str, recipe: Recipe, holdout: float) -> dict[str, Any]:
@@ -144,12 +148,15 @@ def read_manifest(folder: Path) -> Manifest:
     """
     path = folder / MANIFEST
     try:
-        data = json.loads(path.read_bytes())
+        raw = path.read_bytes()
+        data = json.loads(raw)
         data["shards"] = tuple(Shard(**shard) for shard in data["shards"])
         data["sources"] = tuple(Source(**source) for source in data["sources"])
         data.setdefault("documents_sha256", None)
         manifest = Manifest(**{field.name: data[field.name] for field in fields(Manifest)})
         found = manifest.parameters["format"]
+        if found in READABLE:
+            check_seal(raw, found)
         _ = manifest.row_format
     except FileNotFoundError:
         raise CorpusError(

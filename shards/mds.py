@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mixer.storage.index import shard_name
 from shards.durable import write_file
 from shards.errors import CallError, CorpusError
 
@@ -84,11 +85,6 @@ class Shard:
     samples: int
     bytes: int
     sha256: str
-
-
-def shard_name(number: int) -> str:
-    """File name of the shard `number`, from 0."""
-    return f"shard.{number:05}.mds"
 
 
 def write_shard(path: Path, rows: NDArray[Any], row_format: RowFormat) -> Shard:

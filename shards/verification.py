@@ -16,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixer.documents import DocumentIndex
+from mixer.storage.integrity import MARKS
+from mixer.storage.locks import FILE_NAME as LOCK
 from shards.documents import as_corpus_error, open_index
 from shards.errors import CorpusError, SourceError
 from shards.manifest import DOCUMENTS, INDEX, MANIFEST, UNIGRAM, Manifest, fingerprint, read_manifest, read_unigram
@@ -51,6 +53,7 @@ def verify(folder: Path, on_progress: Callable[[int], None] = lambda num_bytes: 
     known = {INDEX, MANIFEST, UNIGRAM, *(shard_name(number) for number in range(len(manifest.shards)))}
     if manifest.documents_sha256 is not None:
         known.add(DOCUMENTS)
+    known |= {MARKS, LOCK}  # readers leave them, and whoever sees them may remove them
     extra = sorted(path for path in folder.iterdir() if path.name not in known)
     faults.extend(f"{path}: not in the manifest; remove it" for path in extra)
     return faults

@@ -41,13 +41,22 @@ def phase_lists(
 
 
 @st.composite
+def batch_sizes(draw: st.DrawFn, num_steps: int, max_batch: int) -> list[dict[str, int]]:
+    """Later batch sizes in the user's form, in every second run none; one may say again what stood before."""
+    few = st.sets(st.integers(1, num_steps - 1), max_size=4) if num_steps > 1 else st.just(set[int]())
+    starts = sorted(draw(st.just(set[int]()) | few))
+    return [{"start": start, "global_batch_size": draw(st.integers(1, max_batch))} for start in starts]
+
+
+@st.composite
 def schedules(draw: st.DrawFn, *, max_steps: int = 60, max_batch: int = 24, max_phases: int = 8) -> Schedule:
     """A schedule over up to eight corpora."""
     names = NAMES[: draw(st.integers(1, len(NAMES)))]
     num_steps = draw(st.integers(1, max_steps))
     phases = draw(phase_lists(names, 0, num_steps, max_phases))
-    batch = draw(st.integers(1, max_batch))
-    return Schedule.from_dict({"phases": phases}, num_steps=num_steps, global_batch_size=batch, seq_len=8)
+    batch, later = draw(st.integers(1, max_batch)), draw(batch_sizes(num_steps, max_batch))
+    obj = {"phases": phases, "batch_sizes": later}
+    return Schedule.from_dict(obj, num_steps=num_steps, global_batch_size=batch, seq_len=8)
 
 
 @st.composite

@@ -21,7 +21,7 @@ def callbacks_of(config: Config, sources: Sources, feed: Feed, model: NeoX) -> l
     """Rate, record, evaluation, live schedule, dynamic mixing, checkpoints, each after those before it."""
     num_steps = config.num_steps
     file = MetricsFile(config.metrics_file)
-    record = Record(file, feed)
+    record = Record(file, feed, interval=config.log_interval)
     rate = LearningRate(
         num_steps=num_steps,
         warmup_steps=config.steps(config.lr_schedule.warmup),
@@ -47,10 +47,7 @@ def callbacks_of(config: Config, sources: Sources, feed: Feed, model: NeoX) -> l
 
         def report() -> tuple[Mapping[str, float], Mapping[str, int]]:
             losses = {f"eval/{name}/loss": loss for name, loss in held_out.last.items()} if held_out else {}
-            return {
-                **{key: record.last[key] for key in ("loss", "lr") if key in record.last},
-                **losses,
-            }, record.totals
+            return {**record.metrics, **losses}, record.totals
 
         callbacks.append(Live(feed, client=client, config=config.service, report=report))
     if config.dynamic:

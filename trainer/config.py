@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, TypeAdapter, model_validator
+from pydantic import BaseModel, ByteSize, ConfigDict, Field, PositiveInt, TypeAdapter, model_validator
 
 from mixer import Schedule
-from mixer.duration import parse_steps
+from mixer.batching import parse_num_steps
 from mixer.proposers import Ado, Softmax
 from mixer.proposing import Proposer
 from mixer.rails import Rails
@@ -87,11 +87,12 @@ class LearningRateConfig(_Section):
 
 
 class CorpusConfig(_Section):
-    """Where a corpus lies: `local`, a folder of MDS shards (a whole copy of `remote`), and its held-out split."""
+    """Where a corpus lies: `local`, a folder of MDS shards, or of what is fetched from `remote`; its held-out split."""
 
     local: Path
     remote: str | None = None
     holdout: Path | None = None
+    holdout_remote: str | None = None
     max_epochs: PositiveInt | None = None
     then: str = "refuse"
 
@@ -99,6 +100,29 @@ class CorpusConfig(_Section):
     def holdout_folder(self) -> Path:
         """The held-out split: as given, or `holdout` beside `local`."""
         return self.holdout or self.local.parent / "holdout"
+
+    @property
+    def holdout_source(self) -> str | None:
+        """Where the held-out split is fetched from: as given, or, where neither place is given, beside `remote`."""
+        if self.holdout_remote or self.holdout or self.remote is None:
+            return self.holdout_remote
+        return self.remote.rstrip("/").rpartition("/")[0] + "/holdout"
+
+
+class ReadingConfig(_Section):
+    """How rows are had. Nothing here changes which sample stands where.
+
+    `cache_limit`: the most bytes that the copies of remote corpora may have on each machine together ("200gb"; default:
+    any). `fetch_ahead`: how far ahead of training shards are made ready, with `threads` at a time; a file is asked for
+    `attempts` times, each time for `timeout` seconds. The last key takes a checkpoint of other data than this run has.
+    """
+
+    cache_limit: ByteSize | None = None
+    fetch_ahead: Duration = "50ba"
+    threads: PositiveInt = 4
+    attempts: PositiveInt = 6
+    timeout: PositiveFloat = 60.0
+    allow_different_data_and_lose_reproducibility: bool = False
 
 
 class EvalConfig(_Section):
@@ -175,6 +199,7 @@ class Config(_Section):
     corpora: Annotated[dict[str, CorpusConfig], Field(min_length=1)]
     shuffle_window: PositiveInt = 16
     num_workers: Annotated[int, Field(ge=0)] = 2
+    reading: ReadingConfig = ReadingConfig()
     schedule: dict[str, Any]
     eval: EvalConfig | None = None
     service: ServiceConfig | None = None
@@ -195,17 +220,22 @@ class Config(_Section):
 
     @property
     def tokens_per_step(self) -> int:
-        """Tokens of one optimizer step over all ranks."""
+        """Tokens of the first optimizer step over all ranks."""
         return self.global_batch_size * self.seq_len
 
     @property
     def num_steps(self) -> int:
-        """Optimizer steps of the whole run; raises ValueError when `max_duration` is no length."""
-        return parse_steps(self.max_duration, tokens_per_step=self.tokens_per_step)
+        """Optimizer steps of the whole run.
+
+        Raises ValueError when `max_duration` is no length, ScheduleError where it is in tokens and batch sizes are
+        wrong (not after `load`).
+        """
+        sizes = {"global_batch_size": self.global_batch_size, "seq_len": self.seq_len}
+        return parse_num_steps(self.max_duration, **sizes, batch_sizes=self.schedule.get("batch_sizes", ()))
 
     def steps(self, duration: Duration) -> int:
-        """A duration of this configuration in steps; raises ValueError when it is none."""
-        return parse_steps(duration, tokens_per_step=self.tokens_per_step, num_steps=self.num_steps)
+        """A duration of this configuration, from its beginning, in steps; raises ValueError when it is none."""
+        return self.base_schedule().steps(duration)
 
     @property
     def num_batches_ahead(self) -> int:

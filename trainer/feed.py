@@ -1,12 +1,14 @@
 """What the model is fed: the planned samples as Composer wants them, and the schedule they follow.
 
-Each batch of a rank is {"tokens": [n, seq_len] in the shards' own integer type, "addresses": [n] int64, where each
-row stood}, in slot order. Which samples these are does not depend on ranks, workers or microbatches. A resumed
-run replays nothing: Composer keeps and restores the position through the dataset's own state. Nothing is handed out
-at or above the frontier. Loader workers only read rows; the plan lives in each rank's main process.
+Each batch of a rank is {"tokens": tensor [n, seq_len] in the shards' own integer type, "addresses": array [n] int64,
+where each row stood, "counts": what was done to get it (`mixer.storage.cache.Counts`), "wait_s": seconds that were
+waited for it}, in slot order. Which samples these are does not depend on ranks, workers or microbatches. A resumed run
+replays nothing: Composer keeps and restores the position through the dataset's own state. Nothing is handed out at or
+above the frontier. Loader workers only read rows; the plan lives in each rank's main process, which also fetches ahead.
 """
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,31 +19,61 @@ from torch.utils.data import DataLoader
 from mixer import Ledger, Revision
 from mixer.dataset import PlannedDataset, PlannedSampler, collate
 from mixer.reading import rank_batch_size
+from mixer.storage.ahead import FetchAhead
+from mixer.storage.upcoming import next_uses
 from trainer.config import PREFETCH_FACTOR
 from trainer.sources import Sources
+from trainer.spent import Spent
 
-Batch = dict[str, torch.Tensor]
+Batch = dict[str, Any]
+
+
+class _TimedLoader(DataLoader):
+    """Puts into each batch how long it was waited for: `wait_s`, in seconds."""
+
+    def __iter__(self) -> Iterator[Batch]:
+        batches = super().__iter__()
+        while True:
+            begin = time.perf_counter()
+            batch = next(batches, None)
+            if batch is None:
+                return
+            yield {**batch, "wait_s": time.perf_counter() - begin}
 
 
 class Feed:
     """The training data of one rank. Raises mixer's MixerError where the batch does not divide over the ranks."""
 
     def __init__(self, sources: Sources, *, rank: int, num_ranks: int) -> None:
-        self._config = sources.config
+        self._config = config = sources.config
         self._rank = rank
         self.names = sources.names
-        self.batch_size = rank_batch_size(self._config.global_batch_size, num_ranks)
+        self._num_ranks = num_ranks
         rows = sources.rows()
         self._reading = sources.reading(rows)
-        self._dataset = PlannedDataset(rows, self._reading)
+        ahead = FetchAhead(
+            rows.cache,
+            self._reading,
+            self.names,
+            num_steps=config.steps(config.reading.fetch_ahead),
+            num_in_flight=config.num_batches_ahead + 2,
+            num_threads=config.reading.threads,
+        )
+        self._dataset = PlannedDataset(
+            rows,
+            self._reading,
+            ahead,
+            allow_different_data_and_lose_reproducibility=config.reading.allow_different_data_and_lose_reproducibility,
+        )
         self._sampler = PlannedSampler(self._dataset, rank=rank, num_ranks=num_ranks)
+        self.batch_size = rank_batch_size(config.global_batch_size, num_ranks)
 
     def data_spec(self) -> DataSpec:
         """The loader of this rank; one Composer epoch is the whole run."""
         num_workers = self._config.num_workers
-        loader = DataLoader(
+        loader = _TimedLoader(
             self._dataset,
-            batch_size=self.batch_size,
+            batch_size=None,  # the sampler asks for whole batches
             sampler=self._sampler,
             collate_fn=collate,
             num_workers=num_workers,
@@ -50,21 +82,34 @@ class Feed:
         )
         return DataSpec(
             loader,
+            split_batch=_split,
             get_num_samples_in_batch=lambda batch: len(batch["tokens"]),
             get_num_tokens_in_batch=lambda batch: batch["tokens"].numel(),
         )
 
     def corpus_of(self, batch: Batch) -> np.ndarray:
         """The corpus that each row of a batch was read from, [n] int64, index into `names`."""
-        return self._dataset.rows.corpus_of(batch["addresses"].cpu().numpy())
+        return self._dataset.rows.corpus_of(batch["addresses"])
+
+    def next_uses(self, step: int) -> dict[str, tuple[int, int]]:
+        """Of each corpus, by its name in the plan, the step after `step` that first needs other shards, and a shard."""
+        shelf = self._dataset.rows.cache.shelf
+        uses = next_uses(self._reading.plan, step, dict(zip(self.names, shelf.firsts, strict=False)))
+        return {name: (use.start, shelf.find(int(use.shards[0]))[2]) for name, use in uses.items()}
+
+    def spent_on(self, batch: Batch) -> Spent:
+        """What this rank did to have a batch, what its main process has fetched meanwhile included."""
+        counts = [sum(both) for both in zip(batch["counts"], self._dataset.rows.cache.counters.take(), strict=True)]
+        return Spent(batch["wait_s"], *counts)
 
     def names_at(self, step: int) -> tuple[Sequence[str], np.ndarray]:
         """The names of the plan, and for each row of this rank's batch of `step` the one it is read under, [n] int64.
 
         A name in the mixture: after a corpus was renamed or split, not where the row lies.
         """
-        plan, first = self._reading.plan, self._rank * self.batch_size
-        return plan.names, plan.batch(step).corpus[first : first + self.batch_size]
+        plan = self._reading.plan
+        size = rank_batch_size(plan.schedule.batch_size(step), self._num_ranks)
+        return plan.names, plan.batch(step).corpus[self._rank * size : (self._rank + 1) * size]
 
     def drawn_before(self, step: int) -> dict[str, int]:
         """Samples of each corpus, by the names of the plan, in all steps below `step`."""
@@ -93,6 +138,14 @@ class Feed:
     def follow(self, revisions: Sequence[Mapping[str, Any]], frontier: int) -> None:
         """Take over what was decided; every rank must do so between the same two steps. The frontier never moves back.
 
-        Raises RepetitionError, and leaves all as it was, where a corpus would be read more often than its cap allows.
+        Raises RepetitionError, and leaves all as it was, where a corpus would be read more often than its cap allows;
+        MixerError where a batch size is not a multiple of the ranks.
         """
         self._reading.follow([Revision.from_dict(revision) for revision in revisions], frontier)
+        self._reading.check_divides(self._num_ranks)
+
+
+def _split(batch: Batch, microbatch_size: int) -> list[Batch]:
+    """A batch as microbatches of at most so many samples, in order."""
+    starts = range(0, len(batch["tokens"]), microbatch_size)
+    return [{"tokens": batch["tokens"][start : start + microbatch_size]} for start in starts]

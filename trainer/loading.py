@@ -15,7 +15,8 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from mixer import MixerError, Schedule, ScheduleError, parse_steps
+from mixer import MixerError, Schedule, ScheduleError
+from mixer.batching import parse_num_steps
 from mixer.errors import ProposingError
 from mixer.yamlfile import parse_yaml, read_mapping
 from trainer.config import PROPOSERS, Config, DynamicConfig
@@ -146,13 +147,15 @@ def _schedule_problems(raw: Mapping[str, Any]) -> list[str]:
     if not (isinstance(batch, int) and isinstance(seq_len, int) and batch > 0 and seq_len > 0):
         return []
     try:
-        num_steps = parse_steps(raw.get("max_duration"), tokens_per_step=batch * seq_len)
-    except ValueError:
-        return []
-    try:
+        sizes = schedule.get("batch_sizes", ()) if isinstance(schedule, dict) else ()
+        num_steps = parse_num_steps(
+            raw.get("max_duration"), global_batch_size=batch, seq_len=seq_len, batch_sizes=sizes
+        )
         Schedule.from_dict(schedule, num_steps=num_steps, global_batch_size=batch, seq_len=seq_len, place="$.schedule")
     except ScheduleError as error:
         return error.problems
+    except ValueError:
+        pass
     return []
 
 
@@ -219,7 +222,7 @@ def _length_problems(config: Config) -> list[str]:
         lengths |= {"save_interval": config.save_interval, "lr_schedule.warmup": config.lr_schedule.warmup}
         lengths |= {"eval.interval": config.eval.interval} if config.eval else {}
         lengths |= _dynamic_lengths(config.dynamic) if config.dynamic else {}
-    except ValueError:
+    except (ValueError, ScheduleError):
         pass
     problems = []
     for key, length in lengths.items():
@@ -228,6 +231,8 @@ def _length_problems(config: Config) -> list[str]:
                 problems.append(f"must be at least one step, found {length!r} @ $.{key}")
         except ValueError as error:
             problems.append(f"{error} @ $.{key}")
+        except ScheduleError:
+            pass  # told already
     return problems
 
 

@@ -3,14 +3,15 @@
 One JSON object a line, by rank 0, of two kinds, with dynamic mixing three:
 
     {"step": 12, "loss": 5.31, "lr": 0.0003, "counts": {"c4": 13, "code": 3}, "digest": "9f…", "tokens": 53248,
-     "revision": 0, "time": 1760000000.0}
+     "revision": 0, "time": 1760000000.0, "data": {"wait_s": 0.0002, "hits": 3, "misses": 0, …}}
     {"step": 20, "eval": {"c4": 5.12, "code": 4.98}}
     {"step": 20, "corpus_loss": {"c4": 5.27, "code": 5.03}}
 
 `step` of the first kind is the 0-based step that was trained, `loss` its mean over tokens and all ranks in nats,
 `counts` the samples of each corpus as they were read, `tokens` the tokens of the run up to and including it,
-`revision` the newest revision known. `step` of the others is the number of steps trained before them; `corpus_loss` is
-the mean training loss of each corpus since the line of this kind before.
+`revision` the newest revision known, `data` what it cost to have the batch (`trainer.spent.Spent`). `step` of the
+others is the number of steps trained before them; `corpus_loss` is the mean training loss of each corpus since the line
+of this kind before.
 
 `digest` proves which samples were trained on, whatever the number of ranks, workers or microbatches: BLAKE2b of
 16 bytes over the concatenation, in slot order, of the BLAKE2b of 8 bytes of each row as little-endian uint32.
@@ -35,6 +36,7 @@ from composer import Callback, Logger, State
 from composer.utils import dist
 
 from trainer.feed import Feed
+from trainer.spent import Spent, of_all_ranks
 
 log = logging.getLogger(__name__)
 
@@ -69,14 +71,17 @@ class MetricsFile:
 
 
 class Record(Callback):
-    """Writes the line of each step, logs each corpus' share, and keeps `last` and `totals` for the live schedule.
+    """Writes the line of each step, logs each corpus' share and what the data cost, and keeps them for the service.
 
-    What was read, and under which revision, it asks of `feed`.
+    What was read, and under which revision, it asks of `feed`; every `interval` steps also which shards come next.
     """
 
-    def __init__(self, file: MetricsFile, feed: Feed) -> None:
+    def __init__(self, file: MetricsFile, feed: Feed, *, interval: int) -> None:
         self.last: dict[str, Any] = {}
+        self.next_uses: dict[str, float] = {}
+        self._interval = interval
         self.totals = dict.fromkeys(feed.names, 0)
+        self.spent = Spent()
         self._file = file
         self._feed = feed
 
@@ -89,12 +94,16 @@ class Record(Callback):
     def after_dataloader(self, state: State, logger: Logger) -> None:
         names = self._feed.names
         counts = np.bincount(self._feed.corpus_of(state.batch), minlength=len(names))
-        of_ranks = dist.all_gather_object((_digest_each(state.batch["tokens"].numpy()), counts))
-        rows = b"".join(digests for digests, _ in of_ranks)
-        counts = sum(counts for _, counts in of_ranks).tolist()
+        mine = _digest_each(state.batch["tokens"].numpy()), counts, self._feed.spent_on(state.batch)
+        of_ranks = dist.all_gather_object(mine)
+        rows = b"".join(digests for digests, _, _ in of_ranks)
+        counts = sum(counts for _, counts, _ in of_ranks).tolist()
+        spent = of_all_ranks(spent for _, _, spent in of_ranks)
+        self.spent = self.spent.plus(spent)
         self.last = {
             "counts": dict(zip(names, counts, strict=True)),
             "digest": hashlib.blake2b(rows, digest_size=16).hexdigest(),
+            "data": spent._asdict(),
         }
 
     def batch_end(self, state: State, logger: Logger) -> None:
@@ -112,6 +121,22 @@ class Record(Callback):
         self._file.write(self.last)
         logger.log_metrics({f"share/{name}": share for name, share in shares(counts).items()})
         logger.log_metrics({f"share_so_far/{name}": share for name, share in shares(self.totals).items()})
+        logger.log_metrics(Spent(**self.last["data"]).metrics())
+        if self.last["step"] % self._interval == 0:
+            self.next_uses = {
+                f"data/next_{what}/{name}": float(value)
+                for name, (step, shard) in self._feed.next_uses(self.last["step"]).items()
+                for what, value in (("need_at_step", step), ("shard", shard))
+            }
+            logger.log_metrics(self.next_uses)
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The last step's loss and rate, what the data of this process's steps has cost, and what is needed next."""
+        last = {key: self.last[key] for key in ("loss", "lr") if key in self.last}
+        so_far = {f"{name}_so_far": value for name, value in self.spent.metrics().items()}
+        shown = {f"share_so_far/{name}": share for name, share in shares(self.totals).items()}
+        return {**last, **Spent(**self.last.get("data", {})).metrics(), **so_far, **shown, **self.next_uses}
 
 
 def shares(counts: Mapping[str, int]) -> dict[str, float]:

@@ -13,8 +13,11 @@ from typing import Any
 import numpy as np
 
 from mixer import Corpus, CorpusError, Ledger, Plan
-from mixer.reader import LocalCorpus, RowReader, open_corpus
+from mixer.reader import RowReader
 from mixer.reading import Reading
+from mixer.storage import StoredCorpus, open_corpus
+from mixer.storage.cache import Cache
+from mixer.storage.remote import Remote
 from trainer.config import Config
 from trainer.errors import ConfigError
 
@@ -24,8 +27,8 @@ class Sources:
     """`train` and `held_out` by corpus name; `held_out` is empty without evaluation."""
 
     config: Config
-    train: Mapping[str, LocalCorpus]
-    held_out: Mapping[str, LocalCorpus]
+    train: Mapping[str, StoredCorpus]
+    held_out: Mapping[str, StoredCorpus]
 
     @property
     def names(self) -> list[str]:
@@ -52,8 +55,9 @@ class Sources:
         )
 
     def rows(self) -> RowReader:
-        """All training rows, corpora in the order of `names`."""
-        return RowReader([self.train[name] for name in self.names])
+        """All training rows, corpora in the order of `names`; their shards are fetched as they are needed."""
+        corpora = [self.train[name] for name in self.names]
+        return RowReader(corpora, Cache(corpora, limit=self.config.reading.cache_limit))
 
     def reading(self, rows: RowReader) -> Reading:
         """The state of a run that starts; with a schedule that may change, no step is frozen yet."""
@@ -105,14 +109,11 @@ def open_sources(config: Config) -> Sources:
     problems: list[str] = []
     train, held_out = {}, {}
     for name, corpus in config.corpora.items():
-        if corpus.remote and not (corpus.local / "index.json").is_file():
-            problems.append(
-                f"fetching is not built yet: copy {corpus.remote} to {corpus.local} @ $.corpora.{name}.remote"
-            )
-            continue
-        train[name] = _open(corpus.local, f"$.corpora.{name}.local", config, problems)
+        place = f"$.corpora.{name}"
+        train[name] = _open(corpus.local, corpus.remote, f"{place}.local", config, problems)
         if config.eval:
-            held_out[name] = _open(corpus.holdout_folder, f"$.corpora.{name}.holdout", config, problems)
+            source = corpus.holdout_source
+            held_out[name] = _open(corpus.holdout_folder, source, f"{place}.holdout", config, problems)
     opened = {name: corpus for name, corpus in train.items() if corpus}
     problems += _tokenizer_problems(opened, config)
     if problems:
@@ -124,9 +125,12 @@ def open_sources(config: Config) -> Sources:
     )
 
 
-def _open(folder: Path, place: str, config: Config, problems: list[str]) -> LocalCorpus | None:
+def _open(folder: Path, remote: str | None, place: str, config: Config, problems: list[str]) -> StoredCorpus | None:
+    reading = config.reading
+    source = Remote(remote, attempts=reading.attempts, timeout_s=reading.timeout) if remote else None
     try:
-        corpus = open_corpus(folder)
+        corpus = open_corpus(folder, source)
+        corpus.dtype  # noqa: B018  (a property that raises, where rows are not of one size)
     except CorpusError as error:
         problems.append(f"{error} @ {place}")
         return None
@@ -138,7 +142,7 @@ def _open(folder: Path, place: str, config: Config, problems: list[str]) -> Loca
     return corpus
 
 
-def _tokenizer_problems(corpora: Mapping[str, LocalCorpus], config: Config) -> list[str]:
+def _tokenizer_problems(corpora: Mapping[str, StoredCorpus], config: Config) -> list[str]:
     """Corpora that were made with different tokenizers, or with one that has more ids than the model."""
     problems: list[str] = []
     of_tokenizer: dict[str, list[str]] = {}

@@ -24,14 +24,17 @@ def as_yaml(config: Config) -> str:
 
 def _quantities(config: Config) -> Iterator[str]:
     model, rate = config.model, config.lr_schedule
-    num_tokens = config.num_steps * config.tokens_per_step
+    schedule = config.base_schedule()
     yield f"run             {config.run_name}"
     yield (
         f"model           {model.name}: {model.num_parameters:,} parameters ({model.n_layers} layers, "
         f"d_model {model.d_model}, {model.n_heads} heads, vocabulary {model.vocab_size:,})"
     )
     yield f"tokens / step   {config.global_batch_size:,} × {config.seq_len:,} = {config.tokens_per_step:,}"
-    yield f"tokens / run    {config.num_steps:,} steps × {config.tokens_per_step:,} = {num_tokens:,}"
+    for row in schedule.batch_sizes:
+        tokens = row.size * config.seq_len
+        yield f"  from {row.start:,}ba{'':<4}{row.size:,} × {config.seq_len:,} = {tokens:,}"
+    yield f"tokens / run    {config.num_steps:,} steps, {schedule.num_tokens:,}"
     yield (
         f"learning rate   {config.steps(rate.warmup):,} steps up to {rate.peak:g}, "
         f"then a cosine to {rate.floor:g} at step {config.num_steps:,}"

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from mixer.cli import main
+from mixer.runfile import load_run
 from service.settings import Settings
 from service.tokens import parse_tokens
 from tests.mixer.served import FACTS, PHASES
@@ -91,6 +92,37 @@ def test_steps_in_any_unit(config: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert (code, err) == (
         2, "switchpoint-mixer: expected a time like '6000ba', '12.6e9tok' or '0.1dur', found 'soon'\n"
     )  # fmt: skip
+
+
+def test_batch_sizes_are_shown_and_times_in_tokens_are_reached_with_them(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    later = "  batch_sizes: [{start: 1000ba, global_batch_size: 2048}, {start: 30e9tok, global_batch_size: 4096}]\n"
+    config.write_text(CONFIG.replace("61035ba", "150e9tok").replace("40000ba", "20000ba") + later)
+    code, out, _ = run(capsys, "show", config, *SIZES)
+    assert code == 0
+    plan = load_run(config, {"c4": "160e9tok", "flan": "3.5e9tok"}).plan()
+    assert f"paper: {plan.schedule.num_steps:,} steps x 1,024 to 4,096 samples x 2,048 tokens = 150.0B tokens" in out
+    assert plan.schedule.tokens_before(plan.schedule.num_steps - 1) < 150e9 <= plan.schedule.num_tokens
+    rows = [line.split() for line in out.splitlines()[-4:]]
+    assert rows[1:] == [["0", "0", "1,024"], ["1,000", "2.1B", "2,048"], ["7,653", "30.0B", "4,096"]]
+    assert len(ask(capsys, "batch", config, "30e9tok")["corpus"]) == 4096
+    assert ask(capsys, "show", config)["batch_sizes"][1] == {"start": "7653ba", "global_batch_size": 4096}
+    code, _, err = run(capsys, "forecast", config, *SIZES, "--earliest-start", "flan", "--ramp", "linear:1e9tok")
+    assert (code, "give it in ba" in err) == (2, True)
+    asked = ["--what-if", "flan=0.01@10000ba", "--ramp", "linear:8388609tok"]
+    assert ask(capsys, "forecast", config, *asked)["what_if"][0]["ramp"] == {"shape": "linear", "length": 2}
+
+
+def test_diff_says_where_batch_sizes_part(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = tmp_path / "other.yaml"
+    other.write_text(CONFIG + "  batch_sizes: [{start: 60000ba, global_batch_size: 2048}]\n")
+    _, out, _ = run(capsys, "diff", config, other, *SIZES)
+    assert out.splitlines()[2:5] == [
+        "the weights are the same in every step",
+        "the batch sizes differ from step 60,000 on",
+        "below step 60,000 both read the same samples in the same slots",
+    ]
 
 
 @pytest.mark.parametrize("ending", ["svg", "png"])

@@ -77,6 +77,12 @@ def test_below_the_first_difference_both_read_the_same(first: Schedule, second: 
         ours, theirs = a.batch(step), b.batch(step)
         assert [a.names[c] for c in ours.corpus] == [b.names[c] for c in theirs.corpus]
         assert ours.sample_id.tolist() == theirs.sample_id.tolist()
+    sizes_differ = [
+        step
+        for step in range(min(first.num_steps, second.num_steps))
+        if first.batch_size(step) != second.batch_size(step)
+    ]
+    assert compare(a, b).first_other_size == min(sizes_differ, default=None)
 
 
 @given(schedule=schedules())
@@ -109,6 +115,14 @@ def test_an_edit_and_what_it_changes() -> None:
     same = compare(before, before)
     assert (same.first_difference, same.same_below, same.stretches) == (None, 50, ())
     assert compare(before, after, step=40).corpora["math"].only_a == 0
+
+
+def test_another_batch_size_reads_more_of_the_same() -> None:
+    before = plan((0, {"c4": 0.5, "math": 0.5}))
+    after = Plan(before.schedule.with_batch_size(30, 8), SIZES, data_seed=1)
+    found = compare(before, after)
+    assert (found.first_difference, found.first_other_size, found.same_below) == (None, 30, 30)
+    assert [(reads.only_a, reads.only_b) for reads in found.corpora.values()] == [(0, 40), (0, 0), (0, 40)]
 
 
 def test_what_is_common_is_not_known_of_different_orders() -> None:

@@ -41,7 +41,7 @@ def batches(data: PlannedDataset, *, num_ranks: int = 1, num_workers: int = 0) -
     loaders = [
         DataLoader(
             data,
-            batch_size=BATCH // num_ranks,
+            batch_size=None,
             sampler=PlannedSampler(data, rank=rank, num_ranks=num_ranks),
             collate_fn=collate,
             num_workers=num_workers,
@@ -86,15 +86,34 @@ def test_a_resumed_run_goes_on_in_place_on_any_number_of_ranks(
 
 
 def test_every_row_carries_its_address(corpora: dict[str, Path]) -> None:
+    for num_workers in (0, 1):
+        data = dataset(corpora)
+        loader = DataLoader(
+            data, batch_size=None, sampler=PlannedSampler(data), collate_fn=collate, num_workers=num_workers
+        )
+        batch = next(iter(loader))
+        assert batch["tokens"].dtype == torch.uint16
+        corpus = data.rows.corpus_of(batch["addresses"])
+        assert batch["tokens"][:, 0].tolist() == corpus.tolist()
+        assert batch["tokens"][:, 1].tolist() == (batch["addresses"] - data.rows.bases[corpus] + 1).tolist()
+        counts = batch["counts"]
+        shards = {int(shard) for shard in np.searchsorted(data.rows._starts, batch["addresses"], side="right")}
+        assert counts.hits + counts.misses == len(shards)
+
+
+def test_samples_can_be_asked_for_one_by_one(corpora: dict[str, Path]) -> None:
+    """As a DataLoader with a batch_size does, or anybody who looks at one."""
     data = dataset(corpora)
-    batch = next(iter(DataLoader(data, batch_size=BATCH, sampler=PlannedSampler(data), collate_fn=collate)))
-    assert batch["tokens"].dtype == torch.uint16
-    corpus = data.rows.corpus_of(batch["addresses"].numpy())
-    assert batch["tokens"][:, 0].tolist() == corpus.tolist()
-    assert batch["tokens"][:, 1].tolist() == (batch["addresses"].numpy() - data.rows.bases[corpus] + 1).tolist()
+    assert data[7].tokens.tolist() == [rows_of("c4")[7].tolist()]
+    batch = next(iter(DataLoader(data, batch_size=3, sampler=[1, 600, 2], collate_fn=collate)))
+    assert batch["tokens"].tolist() == [
+        rows_of("c4")[1].tolist(),
+        rows_of("math")[10].tolist(),
+        rows_of("c4")[2].tolist(),
+    ]
 
 
 def test_lengths_are_those_of_the_run(corpora: dict[str, Path]) -> None:
     data = dataset(corpora)
     assert len(data) == STEPS * BATCH
-    assert len(PlannedSampler(data, rank=1, num_ranks=4)) == STEPS * BATCH // 4
+    assert len(PlannedSampler(data, rank=1, num_ranks=4)) == STEPS

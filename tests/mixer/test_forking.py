@@ -59,6 +59,17 @@ def test_a_fork_of_the_unseen_shares_the_past_and_reads_nothing_the_parent_has_r
     assert ours == {name: theirs[name][: len(ours[name])] for name in CORPORA}  # the very next
 
 
+def test_a_fork_shares_the_batch_sizes_of_the_past_and_goes_on_with_its_own() -> None:
+    whole = edit(edit(ledger(), 10, {"global_batch_size": 16}), 40, {"global_batch_size": 4})
+    parent = plan(whole)
+    child = plan(edit(fork(whole, parent, step=30, replay="unseen", until=35, **WHO), 30, {"global_batch_size": 24}))
+    assert read(child, 0, 30) == read(parent, 0, 30)
+    assert [child.schedule.batch_size(step) for step in (9, 10, 29, 30, 59)] == [8, 16, 16, 24, 24]
+    ours, theirs = read(child, 30, 34), read(parent, 35, 60)
+    assert {name: len(ours[name]) for name in CORPORA} == {"c4": 72, "math": 24}
+    assert all(found == theirs[name][: len(found)] for name, found in ours.items())
+
+
 def test_what_two_forks_consumed() -> None:
     parent = plan(ledger())
     child = plan(fork(ledger(), parent, step=30, replay="unseen", until=37, **WHO))

@@ -78,6 +78,12 @@ def test_a_frozen_step_is_refused_with_the_earliest_that_would_do() -> None:
         (60, {"schedule": {"phases": [{"start": 61, "mixture": {"c4": 1}}]}}, "gap: steps 60 to 61 have no mixture"),
         (60, {"schedule": {"phases": [{"start": 60, "mixture": {"c4": 2}}]}}, "@ $.schedule.phases[0].mixture.c4"),
         (60, {"mixtures": {"c4": 1}}, "found ['mixtures'] @ $"),
+        (60, {"mixtures": {"c4": 1}, "global_batch_size": 8}, "found ['mixtures'] @ $"),
+        (60, {}, "found [] @ $"),
+        (60, {"global_batch_size": 0}, "samples, at least 1, found 0 @ $.global_batch_size"),
+        (60, {"global_batch_size": True}, "samples, at least 1, found True @ $.global_batch_size"),
+        (60, {"global_batch_size": "8"}, "samples, at least 1, found '8' @ $.global_batch_size"),
+        (60, {"global_batch_size": None}, "samples, at least 1, found None @ $.global_batch_size"),
         (100, {"mixture": {"c4": 1}}, "effective step 100 is past the run's 100 steps @ $.effective_step"),
     ],
 )
@@ -85,6 +91,52 @@ def test_a_wrong_change_says_where(step: int, change: Any, problem: str) -> None
     with pytest.raises(ScheduleError) as caught:
         edit(C4, step, change)
     assert problem in str(caught.value)
+
+
+def test_a_batch_size_replaces_what_was_planned_and_other_edits_leave_it() -> None:
+    plan = {
+        **C4.base.to_dict(),
+        "batch_sizes": [{"start": 20, "global_batch_size": 16}, {"start": 80, "global_batch_size": 32}],
+    }
+    sizes = {"num_steps": 100, "global_batch_size": 8, "seq_len": 8}
+    warm_up = Ledger(base=Schedule.from_dict(plan, **sizes))
+    ledger = edit(edit(warm_up, 60), 70, {"corpora": {"c4": {"skip": {"samples": 1}}}})
+    assert ledger.schedule.batch_sizes == warm_up.base.batch_sizes
+    ledger = edit(ledger, 60, {"global_batch_size": 24})
+    assert [(row.start, row.size) for row in ledger.schedule.batch_sizes] == [(20, 16), (60, 24)]
+    assert ledger.schedule.phases == edit(warm_up, 60).schedule.phases
+    assert ledger.revisions[2].schedule is None
+    assert ledger.supersede([3], "late").schedule.batch_sizes == warm_up.base.batch_sizes
+    assert Ledger.from_dict(ledger.to_dict()) == ledger
+    at_once = edit(warm_up, 0, {"global_batch_size": 24})
+    assert (at_once.schedule.global_batch_size, at_once.schedule.batch_sizes) == (24, ())
+
+
+def test_times_of_an_edit_are_reached_with_the_batch_size_it_brings() -> None:
+    """Below step 60 there are 480 samples of 8 tokens."""
+    change = {"mixture": {"math": 1}, "ramp": {"shape": "linear", "length": "640tok"}}
+    assert edit(C4, 60, change).schedule.phases[-1].ramp.length == 10
+    assert edit(C4, 60, {**change, "global_batch_size": 16}).schedule.phases[-1].ramp.length == 5
+    phases = [{"start": "3840tok", "mixture": {"c4": 1}}, {"start": "4480tok", "mixture": {"math": 1}}]
+    later = edit(C4, 60, {"schedule": {"phases": phases}, "global_batch_size": 16})
+    assert later.schedule.switchpoints == (50, 60, 65)
+    assert edit(later, 70, {"global_batch_size": 1}).schedule.switchpoints == (50, 60, 65)
+
+
+def test_the_history_is_of_batch_sizes_too_but_not_of_how_they_are_spelt() -> None:
+    ledger = edit(C4, 60, {"global_batch_size": 16})
+    assert ledger.history(60) == C4.history(60)
+    assert ledger.history(61) != C4.history(61)
+    assert edit(C4, 60, {"global_batch_size": 8}).history(100) == C4.history(100)
+    written = {**C4.base.to_dict(), "batch_sizes": [{"start": 60, "global_batch_size": 16}]}
+    sizes = {"num_steps": 100, "global_batch_size": 8, "seq_len": 8}
+    assert Ledger(base=Schedule.from_dict(written, **sizes)).history(100) == ledger.history(100)
+
+
+def test_a_revision_of_before_batch_sizes_is_read() -> None:
+    stored = edit(C4, 60).revisions[0].to_dict()
+    del stored["global_batch_size"]
+    assert Revision.from_dict(stored) == edit(C4, 60).revisions[0]
 
 
 def test_what_was_superseded_stays_on_record_and_changes_nothing() -> None:

@@ -31,8 +31,8 @@ from mixer.changes import Change
 from mixer.comparing import compare
 from mixer.forking import Replay, fork
 from mixer.reading import Reading
-from tests.oracles import Refused, SlowRun, slow_plan
-from tests.strategies import NAMES, corpus_changes, mixtures, phase_lists
+from tests.oracles import Refused, SlowRun, slow_batch_size, slow_plan
+from tests.strategies import NAMES, batch_sizes, corpus_changes, mixtures, phase_lists
 
 Slot = tuple[str, int, int, int]  # corpus, ordinal, epoch, sample_id
 
@@ -41,7 +41,7 @@ VERBS = ("quarantine", "skip", "grow", "split", "rename", "add", "remove")
 
 @dataclass
 class Run:
-    """A run as it stands. `slots` [num_steps][global_batch_size] is everything it reads, by its plan."""
+    """A run as it stands. `slots` [num_steps][batch size of the step] is everything it reads, by its plan."""
 
     ledger: Ledger
     plan: Plan
@@ -61,7 +61,8 @@ class Lifecycle(RuleBasedStateMachine):
         self.corpora = {name: data.draw(corpora(names)) for name in names}
         num_steps, batch = data.draw(st.integers(2, 40)), data.draw(st.integers(1, 12))
         phases = data.draw(phase_lists(names, 0, num_steps, 3))
-        schedule = Schedule.from_dict({"phases": phases}, num_steps=num_steps, global_batch_size=batch, seq_len=8)
+        obj = {"phases": phases, "batch_sizes": data.draw(batch_sizes(num_steps, 12))}
+        schedule = Schedule.from_dict(obj, num_steps=num_steps, global_batch_size=batch, seq_len=8)
         self.runs = []
         if not self.accept(None, Ledger(base=schedule)):
             self.corpora = {name: Corpus(shard_sizes=corpus.shard_sizes) for name, corpus in self.corpora.items()}
@@ -101,6 +102,15 @@ class Lifecycle(RuleBasedStateMachine):
         run, step = self.run_and_step(data)
         earlier = max(step - 1, 0) if at_once else data.draw(st.integers(0, run.ledger.base.num_steps - 1))
         self.propose(run, {"mixture": run.ledger.schedule.weights(earlier)}, step)
+
+    @rule(data=st.data(), size=st.integers(1, 12), with_mixture=st.booleans())
+    def change_the_batch_size(self, data: st.DataObject, size: int, with_mixture: bool) -> None:
+        """From some step on, in place of what was planned there."""
+        run, step = self.run_and_step(data)
+        change: dict[str, Any] = {"global_batch_size": size}
+        if with_mixture:
+            change["mixture"] = data.draw(mixtures(tuple(sorted(self.shapes(run, step)[0]))))
+        self.propose(run, change, step)
 
     @rule(data=st.data(), verb=st.sampled_from(["quarantine", "skip"]))
     def leave_out(self, data: st.DataObject, verb: str) -> None:
@@ -180,6 +190,8 @@ class Lifecycle(RuleBasedStateMachine):
         resumed = self.reading(Ledger(base=run.ledger.base), 0)
         resumed.restore(state)
         assert (resumed.next_step, resumed.frontier) == (step, run.frontier)
+        assert resumed.step_after(sum(map(len, run.slots[:step])), 0) == step
+        assert len(resumed.plan.schedule.batch_sizes) <= len(run.plan.schedule.batch_sizes)
         assert everything(resumed.plan, resumed.ledger.past.step) == run.slots[resumed.ledger.past.step :]
         run.resumed = resumed.ledger
 
@@ -326,6 +338,8 @@ def check_ledger(ledger: Ledger) -> None:
         phase = [phase for phase in schedule["phases"] if steps_in(phase["start"]) <= step][-1]
         if "ramp" not in phase or steps_in(phase["start"]) + steps_in(phase["ramp"]["length"]) <= step:
             assert ledger.schedule.weights(step) == phase["mixture"]
+        sizes = [r.global_batch_size for r in in_force if r.effective_step <= step and r.global_batch_size]
+        assert ledger.schedule.batch_size(step) == (sizes[-1] if sizes else slow_batch_size(ledger.base, step))
     made = [(r.effective_step, r.number, name) for r in in_force for name in r.corpora]
     assert [(change.step, change.name) for change in ledger.schedule.changes] == [(s, n) for s, _, n in sorted(made)]
 
@@ -377,7 +391,8 @@ def check_what_stays(run: Run, ledger: Ledger, slots: list[list[Slot]], *, cappe
         shared = min(len(before), len(after))
         assert before[:shared] == after[:shared], name
     silent = {"quarantine", "skip", "grow", "split"} >= {change.verb for change in changed}
-    if silent and not capped and ledger.schedule.phases == run.ledger.schedule.phases:
+    same_steps = ledger.schedule.batching == run.ledger.schedule.batching
+    if silent and same_steps and not capped and ledger.schedule.phases == run.ledger.schedule.phases:
         seen = [[slot[: 2 if slot[0] in touched else 4] for slot in step] for step in slots]
         assert seen == [[slot[: 2 if slot[0] in touched else 4] for slot in step] for step in run.slots]
 

@@ -90,8 +90,9 @@ def test_never_off_by_more_than_two_samples_at_any_prefix(schedule: Schedule, da
         phases = data.draw(phase_lists(NAMES, step, schedule.num_steps, 4))
         if step == 0:
             phases[0].pop("ramp", None)
+        size = {"global_batch_size": data.draw(st.integers(1, 32))} if data.draw(st.booleans()) else {}
         ledger = ledger.propose(
-            {"schedule": {"phases": phases}},
+            {"schedule": {"phases": phases}, **size},
             parent=ledger.number, effective_step=step, frontier=0, author="test", reason="edit", time="-",
         )  # fmt: skip
     assert worst_deviation(Plan(ledger.schedule, {name: [1000] for name in NAMES}, data_seed=1)) <= 2
@@ -114,9 +115,28 @@ def worst_deviation(plan: Plan) -> Fraction:
 
 def draw_order(plan: Plan, step: int) -> np.ndarray:
     """Corpora of the step in the order of the draws, which `batch` then spreads over the slots."""
-    corpus = np.empty(plan.schedule.global_batch_size, np.int64)
+    corpus = np.empty(plan.schedule.batch_size(step), np.int64)
     corpus[plan._draw_in_slot(step)] = plan.batch(step).corpus
     return corpus
+
+
+@given(schedules(max_batch=8), st.data())
+def test_batch_sizes_cut_the_same_draws_into_other_steps(schedule: Schedule, data: st.DataObject) -> None:
+    """One sequence of draws, whatever the steps: a mixture that lasts is the same stretch, and ends where it ended."""
+    mixture = schedule.weights(data.draw(st.integers(0, schedule.num_steps - 1)))
+    corpora = {name: data.draw(shard_sizes()) for name in schedule.names}
+    phases = make([{"start": 0, "mixture": mixture}], num_steps=schedule.num_steps).phases
+    constant = Schedule(phases=phases, num_steps=schedule.num_samples, global_batch_size=1, seq_len=8)
+    constant = replace(constant, phases=(replace(phases[0], end=schedule.num_samples),))
+    plan = Plan(replace(schedule, phases=phases), corpora, data_seed=1)
+    one_by_one = Plan(constant, corpora, data_seed=1)
+    drawn = []
+    for step in range(schedule.num_steps):
+        found = np.empty(schedule.batch_size(step), object)
+        found[plan._draw_in_slot(step)] = [*map(str, slots(plan, step))]
+        drawn += found.tolist()
+    assert drawn == [str(slots(one_by_one, step)[0]) for step in range(schedule.num_samples)]
+    assert list(plan.stretch_starts) == [0]
 
 
 @given(schedules())
@@ -326,6 +346,9 @@ def test_forecast_agrees_with_reading_everything(schedule: Schedule, data: st.Da
         assert forecast.first_repeat_step == first[name]
         if first[name] is not None:
             total, size = plan.drawn_before(schedule.num_steps)[name], sum(corpora[name])
+            first_used = next(step for step in range(schedule.num_steps) if name in plan.counts(step))
+            num_samples = sum(schedule.batch_size(step) for step in range(first_used, schedule.num_steps))
+            assert forecast.largest_weight == size / num_samples
             assert total - plan.drawn_before(forecast.earliest_start)[name] <= size
             assert total - plan.drawn_before(forecast.earliest_start - 1)[name] > size
 

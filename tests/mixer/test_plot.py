@@ -9,9 +9,10 @@ import matplotlib
 import numpy as np
 import pytest
 from hypothesis import given, settings
+from matplotlib.figure import Figure
 
 from mixer import MixerError, Plan, Schedule
-from mixer.plot import MAX_COLUMNS, MAX_LINES, RAMP_COLUMNS, _columns, _looks, _repeats, plot_plan
+from mixer.plot import MAX_COLUMNS, MAX_LINES, RAMP_COLUMNS, _add_tokens, _columns, _looks, _repeats, plot_plan
 from tests.strategies import schedules
 
 
@@ -106,6 +107,18 @@ def test_a_mark_stands_where_a_corpus_begins_again(schedule: Schedule) -> None:
         assert (marks[0][0] if marks else None) == forecast.first_repeat_step
         for step, epoch in marks:
             assert plan.drawn_before(step)[name] <= epoch * 11 < plan.drawn_before(step + 1)[name]
+
+
+def test_the_scale_of_tokens_follows_the_batch_size() -> None:
+    figure = Figure()
+    axes = figure.subplots()
+    schedule = plan_of(TWO).schedule.with_batch_size(50, 1000)
+    axes.set_xlim(0, schedule.num_steps)
+    _add_tokens(axes, Plan(schedule, {name: [10_000] for name in schedule.names}, data_seed=1))
+    figure.draw_without_rendering()
+    low, high = axes.child_axes[0].get_xlim()
+    size = {"k tokens": 1e3, "M tokens": 1e6}[axes.child_axes[0].get_xlabel()]
+    assert (low, round(high * size)) == (0, schedule.num_tokens)
 
 
 def test_no_two_of_thirty_corpora_look_alike() -> None:

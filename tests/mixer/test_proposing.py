@@ -193,6 +193,16 @@ def check_revision(before: Ledger, now: Ledger, rails: Rails, step: int) -> None
         assert now.schedule.weights(50) == PLANNED
 
 
+def test_batch_sizes_stay_as_planned_and_decide_where_draws_lie_not_what_is_proposed() -> None:
+    ledger = run_of()
+    grown = Ledger(base=ledger.base.with_batch_size(30, 8).with_batch_size(90, 48))
+    longer, batches = train(new_dynamic(), grown, range(NUM_STEPS))
+    assert longer.number > 2
+    assert longer.schedule.batch_sizes == grown.base.batch_sizes
+    assert [len(batches[step].corpus) for step in (29, 30, 89, 90)] == [32, 8, 8, 48]
+    assert all(same(batch, plan_of(longer).batch(batch.step)) for batch in batches[::20])
+
+
 def test_what_was_planned_stays_planned() -> None:
     ramp = {"shape": "cosine", "length": "30ba"}
     planned = [{"start": 100, "mixture": {"c4": 1}, "ramp": ramp}, {"start": 200, "mixture": THREE}]

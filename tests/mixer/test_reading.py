@@ -10,12 +10,15 @@ from mixer import CorpusError, FrontierError, Ledger, MixerError, Schedule, Sche
 from mixer.reading import Reading
 
 PHASES = [{"start": 0, "mixture": {"c4": 1}}, {"start": 40, "mixture": {"c4": 0.5, "math": 0.5}}]
+REMEDY = "the steps trained keep their size; name a new one under schedule.batch_sizes, from 33ba on or later"
 FINGERPRINTS = {"c4": "aaaa", "math": "bbbb"}
 
 
-def ledger(phases: Any = None, *, batch: int = 8, num_steps: int = 100) -> Ledger:
+def ledger(phases: Any = None, *, batch: int = 8, num_steps: int = 100, later: dict[int, int] | None = None) -> Ledger:
+    """`later`: step → batch size from there on."""
     sizes = {"num_steps": num_steps, "global_batch_size": batch, "seq_len": 4}
-    return Ledger(base=Schedule.from_dict({"phases": phases or PHASES}, **sizes))
+    rows = [{"start": start, "global_batch_size": size} for start, size in (later or {}).items()]
+    return Ledger(base=Schedule.from_dict({"phases": phases or PHASES, "batch_sizes": rows}, **sizes))
 
 
 def reading(base: Ledger | None = None, *, frontier: int | None = None, **changes: Any) -> Reading:
@@ -104,7 +107,12 @@ def test_without_a_service_a_checkpoint_promises_nothing_ahead() -> None:
         ({"data_seed": 8}, "data_seed was 7, is 8"),
         ({"shuffle_window": 3}, "shuffle_window was 2, is 3"),
         ({"fingerprints": {"c4": "cccc", "math": "bbbb"}}, "corpus 'c4' had the content aaaa…, has cccc…"),
-        ({"base": ledger(batch=4)}, "global_batch_size was 8, is 4"),
+        ({"base": ledger(batch=4)}, f"global_batch_size was 8, is 4: {REMEDY}"),
+        (
+            {"base": ledger(later={30: 16})},
+            "the steps below 33 had 264 samples, 8 in the last of them, as it stands now they would have had 288, "
+            f"16 in the last: {REMEDY}",
+        ),
         (
             {"base": ledger([{"start": 0, "mixture": {"c4": 0.9, "math": 0.1}}])},
             "the steps below 33, already trained on, had another schedule: they read {'c4': 264}, "
@@ -138,6 +146,65 @@ def test_a_future_edited_in_the_file_is_taken_if_the_past_is_the_same() -> None:
     edited.restore(state)
     assert edited.plan.weights(35) == {"math": 1.0}
     assert everything(edited, 0, 33) == everything(reading(), 0, 33)
+
+
+@pytest.mark.parametrize("later", [{33: 16}, {40: 16, 50: 4}, {}])
+@pytest.mark.parametrize("before", [{}, {10: 4}])
+def test_a_batch_size_written_into_the_file_from_the_checkpoint_on_is_taken(
+    before: dict[int, int], later: dict[int, int]
+) -> None:
+    saved = reading(ledger(later={**before, 45: 12}))
+    state = json.loads(json.dumps(saved.state(33)))
+    edited = reading(ledger(later={**before, **later}))
+    edited.restore(state)
+    assert edited.next_step == 33
+    assert everything(edited, 0, 33) == everything(saved, 0, 33)
+    assert len(edited.addresses(50)) == [8, *before.values(), *later.values()][-1]
+
+
+def test_batch_sizes_below_the_checkpoint_may_not_be_taken_out_of_the_file() -> None:
+    state = reading(ledger(later={10: 4})).state(33)
+    assert state["global_batch_size"] == 8
+    with pytest.raises(StateError, match=r"had 172 samples, 4 in the last of them, .* had 264, 8 in the last"):
+        reading().restore(state)
+    with pytest.raises(StateError, match=r"had another schedule|had 172 samples"):
+        reading(ledger(later={11: 4})).restore(state)
+
+
+def test_a_batch_size_changed_live_is_resumed() -> None:
+    live = reading(frontier=0)
+    who = {"author": "a", "reason": "r", "time": "t"}
+    grown = live.ledger.propose({"global_batch_size": 16}, parent=0, effective_step=0, frontier=0, **who)
+    grown = grown.propose({"global_batch_size": 24}, parent=1, effective_step=20, frontier=0, **who)
+    live.follow(grown.revisions, 70)
+    for step in (0, 20, 33, 60):
+        state = json.loads(json.dumps(live.state(step)))
+        assert state["global_batch_size"] == 16  # at step 0
+        resumed = reading(frontier=0)
+        resumed.restore(state)
+        assert everything(resumed, step, 70) == everything(live, step, 70)
+        assert resumed.step_after(20 * 16 + 13 * 24, 0) == 33
+        assert resumed.state(60) == live.state(60)
+        written = reading(ledger(batch=16, later={20: 24, 60: 2}))
+        written.restore(state)
+        assert everything(written, step, 60) == everything(live, step, 60)
+
+
+def test_the_next_step_after_a_number_of_samples() -> None:
+    run = reading(ledger(later={10: 4, 20: 16}))
+    assert [run.step_after(*asked) for asked in ((0, 0), (80, 0), (84, 0), (8, 9), (12, 9), (0, 20), (1400, 0))] == [
+        0, 10, 11, 10, 11, 20, 100,
+    ]  # fmt: skip
+    with pytest.raises(ValueError, match="85 samples from step 0 on end within step 11, after 1 of its 4"):
+        run.step_after(85, 0)
+
+
+def test_each_step_must_divide_over_the_ranks() -> None:
+    run = reading(ledger(later={10: 9}))
+    assert len(run.addresses(9, 1, 4)) == 2
+    assert len(run.addresses(10, 2, 3)) == 3
+    with pytest.raises(MixerError, match="9 cannot be divided over 4 ranks"):
+        run.addresses(10, 0, 4)
 
 
 def test_a_future_edited_in_the_file_may_not_drop_what_was_edited_live() -> None:

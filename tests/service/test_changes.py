@@ -237,6 +237,99 @@ def test_changes_of_the_run_itself(api: httpx.Client) -> None:
     assert places(found) == ["$.schedule.phases[1].mixture.web"]
 
 
+# -- batch sizes
+
+
+@pytest.mark.parametrize("weights", [{}, {"mixture": {"c4": 0.5, "math": 0.5}}], ids=["alone", "with a mixture"])
+def test_a_batch_size_changes_from_its_step_on(api: httpx.Client, run: str, weights: dict[str, Any]) -> None:
+    before = {step: batch(api, run, step) for step in (0, STEP - 1, STEP)}
+    edit = change_body(global_batch_size=24, **weights)
+    dry = api.post(f"{run}/revisions?dry_run=true", json=edit).json()
+    samples = {when: sum(item["samples"] for item in dry[when].values()) for when in ("before", "after")}
+    assert samples == {"before": 16_000, "after": 500 * 16 + 500 * 24}
+    assert dry["after"]["c4"]["tokens"] == 32 * dry["after"]["c4"]["samples"]
+    assert (dry["global_batch_size"], dry["batch_sizes"]) == (16, [{"start": "500ba", "global_batch_size": 24}])
+    assert api.get(f"{run}/schedule").json()["batch_sizes"] == []  # nothing was stored
+    made = change(api, run, global_batch_size=24, **weights)
+    assert (made["global_batch_size"], made["corpora"], made["schedule"] is None) == (24, {}, not weights)
+    assert api.get(f"{run}/revisions").json()["revisions"] == [made]
+    schedule = api.get(f"{run}/schedule").json()
+    assert (schedule["global_batch_size"], schedule["batch_sizes"]) == (16, dry["batch_sizes"])
+    assert api.get(f"{run}/forecast").json()["corpora"] == dry["after"]
+    plan = plan_of(api, run)
+    for step in (0, STEP - 1, STEP, 999):
+        found, expected = batch(api, run, step), plan.batch(step)
+        assert found["corpus"] == [plan.names[index] for index in expected.corpus]
+        assert found["sample_id"] == expected.sample_id.tolist()
+        assert len(found["corpus"]) == (16 if step < STEP else 24)
+        assert step >= STEP or found == before[step]
+    if not weights:  # the first 16 draws of the step are those that it had before
+        assert {*before[STEP]["ordinal"]} <= {*batch(api, run, STEP)["ordinal"]}
+    slots = api.get(f"{run}/batches/500", params={"start": 20, "limit": 3}).json()
+    assert (slots["start"], slots["end"], slots["next"]) == (20, 23, 23)
+    problem(api.get(f"{run}/batches/499", params={"start": 16}), 404, "not-in-run")
+    sample = batch(api, run, 700)["sample_id"][23], batch(api, run, 700)["corpus"][23]
+    found = api.get(f"{run}/samples/{sample[1]}/{sample[0]}", params={"start": 700, "end": 701}).json()["reads"]
+    assert found == [{"step": 700, "slot": 23}]
+
+
+def test_another_edit_leaves_batch_sizes_and_another_size_replaces_them(api: httpx.Client, make_run: MakeRun) -> None:
+    body = run_body()["schedule"]
+    sizes = [{"start": "300ba", "global_batch_size": 24}, {"start": "0.8dur", "global_batch_size": 32}]
+    run = make_run(schedule={**body, "batch_sizes": sizes})
+    planned = [sizes[0], {"start": "800ba", "global_batch_size": 32}]
+    assert api.get(f"{run}/schedule").json()["batch_sizes"] == planned
+    definition = api.get(f"{run}/ledger").json()["definition"]
+    assert definition["schedule"]["batch_sizes"] == planned
+    assert api.post("/v1/runs", json=definition).status_code == 200
+    assert problem(
+        api.post("/v1/runs", json={**definition, "schedule": {**body, "batch_sizes": sizes[:1]}}), 409, "name-taken"
+    )["fields"] == ["schedule"]  # fmt: skip
+    change(api, run, mixture={"c4": 1.0})
+    assert api.get(f"{run}/schedule").json()["batch_sizes"] == planned
+    change(api, run, 1, 400, global_batch_size=64)
+    change(api, run, 2, 350, global_batch_size=8, corpora={"c4": {"skip": {"samples": 10}}})
+    assert api.get(f"{run}/schedule").json()["batch_sizes"] == [sizes[0], {"start": "350ba", "global_batch_size": 8}]
+    assert (len(batch(api, run, 349)["corpus"]), len(batch(api, run, 999)["corpus"])) == (24, 8)
+    change(api, run, 3, 0, global_batch_size=4)
+    found = api.get(f"{run}/schedule").json()
+    assert (found["global_batch_size"], found["batch_sizes"]) == (4, [])
+
+
+def test_a_batch_size_is_given_once_and_frozen_like_all_else(api: httpx.Client, run: str) -> None:
+    headers = {"Idempotency-Key": "once"}
+    body = change_body(global_batch_size=24)
+    first, again = (api.post(f"{run}/revisions", json=body, headers=headers) for _ in range(2))
+    assert (first.status_code, first.json()) == (201, again.json())
+    other = change_body(global_batch_size=25)
+    assert api.post(f"{run}/revisions", json=other, headers=headers).status_code == 422
+    api.post(f"{run}/progress", json=report_body(600, 620, 0))
+    assert api.get(f"{run}/schedule").json()["batch_sizes"] == []  # superseded: the trainer had passed it
+    problem(api.post(f"{run}/revisions", json=other), 409, "frozen-step")
+
+
+@pytest.mark.parametrize("size", [0, -8, 2**20 + 1, 8.5, "8", True])
+def test_what_is_no_batch_size_is_refused(api: httpx.Client, run: str, size: Any) -> None:
+    found = problem(api.post(f"{run}/revisions", json=change_body(global_batch_size=size)), 422, "invalid-request")
+    assert places(found) == ["$.global_batch_size"]
+    body = run_body()
+    body["schedule"]["batch_sizes"] = [{"start": 5, "global_batch_size": size}]
+    found = problem(api.post("/v1/runs", json=body), 422, "invalid-request")
+    assert places(found) == ["$.schedule.batch_sizes[0].global_batch_size"]
+
+
+def test_batch_sizes_that_do_not_follow_each_other_are_refused_with_all_else(api: httpx.Client) -> None:
+    body = run_body()
+    body["schedule"]["batch_sizes"] = [{"start": start, "global_batch_size": 8} for start in ("9ba", "5ba", "2000ba")]
+    body["schedule"]["phases"][0]["mixture"] = {"c5": 1.0}
+    found = problem(api.post("/v1/runs", json=body), 422, "invalid-schedule")
+    assert places(found) == [
+        "$.schedule.phases[0].mixture.c5",
+        "$.schedule.batch_sizes[1].start",
+        "$.schedule.batch_sizes[2].start",
+    ]
+
+
 # -- what is refused
 
 

@@ -230,7 +230,7 @@ def test_a_file_of_the_first_release_is_migrated(old_file: sa.Engine, tmp_path: 
     store = Store(tmp_path / "old.db")
     with store.write() as tx:
         found = tx.revisions(tx.run("a").key)
-        defaults = {"run_key": 1, "superseded_time": None, "corpora": {}}
+        defaults = {"run_key": 1, "superseded_time": None, "corpora": {}, "global_batch_size": None}
         assert found == [{**defaults, **row} for row in OLD_REVISIONS]
         corpora = {"c4": {"skip": {"samples": 5}}}
         tx.add_revision(1, revision_row(3, schedule=None, corpora=corpora))
@@ -251,3 +251,16 @@ def test_the_newest_migration_can_be_taken_back(old_file: sa.Engine, tmp_path: P
     with old_file.connect() as connection:
         found = [{**row._mapping} for row in connection.execute(sa.select(old_revisions))]
     assert found == [{"run_key": 1, "superseded": None, "superseded_time": None, **row} for row in OLD_REVISIONS]
+
+
+def test_a_batch_size_is_not_lost_by_taking_a_migration_back(old_file: sa.Engine, tmp_path: Path) -> None:
+    store = Store(tmp_path / "old.db")
+    with store.write() as tx:
+        tx.add_revision(1, revision_row(3, schedule=None, global_batch_size=512))
+        assert tx.revisions(1, after=2)[0]["global_batch_size"] == 512
+    store.close()
+    with old_file.begin() as connection:
+        config = alembic()
+        config.attributes["connection"] = connection
+        with pytest.raises(RuntimeError, match="some revisions change the batch size"):
+            command.downgrade(config, "0002")

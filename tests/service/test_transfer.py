@@ -67,6 +67,30 @@ def test_changes_of_corpora(changed_lines: list[str], target: Store) -> None:
     assert plan.steps_of("c4", 5, start=600) == []
 
 
+def test_batch_sizes(target: Store, tmp_path: Path) -> None:
+    store = Store(tmp_path / "d.db")
+    runs = Runs(store, plan_cache_size=4)
+    body = run_body()
+    body["schedule"]["batch_sizes"] = [{"start": "9ba", "global_batch_size": 24}]
+    run_id = runs.create(RunIn.model_validate(body))[0].row.id
+    edits = [edit_body(), edit_body(1, 600, mixture=None, global_batch_size=32)]
+    for parent, edit in enumerate(edits):
+        runs.revise(run_id, RevisionIn.model_validate(edit), parent=parent)
+    lines = list(export_ledger(store, run_id))
+    schedule = runs.state(run_id).plan.schedule
+    store.close()
+    first, second = (json.loads(line)["revision"] for line in lines[1:3])
+    assert "global_batch_size" not in first  # as it was written before it could change
+    assert (second["schedule"], second["global_batch_size"]) == (None, 32)
+    row = import_ledger(target, lines)
+    assert list(export_ledger(target, row.id)) == lines
+    assert Runs(target, plan_cache_size=4).state(row.id).plan.schedule == schedule
+    assert [tuple(found) for found in schedule.batch_sizes] == [(9, 24, 144), (600, 32, 144 + 591 * 24)]
+    second["global_batch_size"] = 0
+    with pytest.raises(LedgerFileError, match=r"line 3: .* @ \$.global_batch_size"):
+        import_ledger(target, [*lines[:2], json.dumps({"revision": second}), *lines[3:]])
+
+
 def test_lines(lines: list[str]) -> None:
     items = [json.loads(line) for line in lines]
     assert [next(iter(item)) for item in items] == [

@@ -152,11 +152,11 @@ def all_rows(folder: Path) -> np.ndarray:
 
 
 def forget_index(folder: Path) -> None:
-    """Make of a split what format 1 was: the same without a document index."""
+    """Make of a split what format 1 was: the same without a document index, and without a hash of the manifest."""
     (folder / "documents.bin").unlink()
     manifest = json.loads((folder / "corpus.json").read_bytes())
     manifest["parameters"]["format"] = 1
-    del manifest["documents_sha256"]
+    del manifest["documents_sha256"], manifest["manifest_sha256"]
     (folder / "corpus.json").write_text(json.dumps(manifest))
 
 

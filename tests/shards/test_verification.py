@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from mixer.documents import open_documents
+from mixer.storage.index import seal
 from shards.conversion import Conversion, convert
 from shards.documents import DocumentsWriter, Piece, join
 from shards.errors import CorpusError
@@ -32,9 +33,12 @@ def flip(path: Path, place: int) -> None:
 
 
 def edit(path: Path, change: Callable[[dict], None]) -> None:
+    """Change a JSON file; a manifest gets the hash that belongs to what it says then."""
     data = json.loads(path.read_bytes())
     change(data)
-    path.write_text(json.dumps(data))
+    if "manifest_sha256" in data:
+        data["manifest_sha256"] = "0" * 64
+    path.write_bytes(seal(json.dumps(data).encode()))
 
 
 def swap(first: Path, second: Path) -> None:
@@ -172,8 +176,19 @@ def test_what_is_no_corpus(tmp_path: Path, split: Path) -> None:
 
 def test_another_format_is_refused(split: Path) -> None:
     edit(split / "corpus.json", lambda m: m["parameters"].update(format=99))
-    with pytest.raises(CorpusError, match="has format 99; this version reads 1 and 2"):
+    with pytest.raises(CorpusError, match="has format 99; this version reads 1 and 2 and 3"):
         verify(split)
+
+
+def test_a_manifest_whose_bytes_have_changed_is_found(split: Path) -> None:
+    path = split / "corpus.json"
+    whole = path.read_bytes()
+    for place in range(0, len(whole), 97):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        with pytest.raises(CorpusError):
+            verify(split)
+    path.write_bytes(whole)
+    assert verify(split) == []
 
 
 def test_progress_is_the_bytes_of_the_shards(split: Path) -> None:

@@ -21,7 +21,14 @@ PRELOAD = ["composer", "trainer.run", "trainer.callbacks", "trainer.model", "tes
 class Run:
     """One start of the trainer on `num_ranks` processes, already under way; output goes to `folder`/rank*.txt."""
 
-    def __init__(self, arguments: Sequence[str], folder: Path, *, num_ranks: int = 1) -> None:
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        folder: Path,
+        *,
+        num_ranks: int = 1,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(PRELOAD)
         port = str(_free_port())
@@ -30,6 +37,7 @@ class Run:
         for rank, output in enumerate(self._outputs):
             size, rank_text = str(num_ranks), str(rank)
             names = {"RANK": rank_text, "LOCAL_RANK": rank_text, "WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size}
+            names |= environment or {}
             names |= {"NODE_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "PYTHONUNBUFFERED": "1"}
             process = context.Process(target=_enter, args=(list(arguments), names, str(output)))
             process.start()

@@ -119,6 +119,11 @@ def test_an_edit_reaches_a_run_that_is_training(
     last = service.get(f"/runs/{head['id']}/progress")["reports"][-1]
     assert last["counts"] == {name: sum(line["counts"][name] for line in lines.values()) for name in NAMES}
     assert last["metrics"]["loss"] == pytest.approx(lines[NUM_STEPS - 1]["loss"])
+    assert last["metrics"]["data/wait_s_so_far"] == pytest.approx(
+        sum(line["data"]["wait_s"] for line in lines.values())
+    )
+    assert last["metrics"]["data/bytes_fetched"] == 0
+    assert last["metrics"]["share_so_far/c4"] == pytest.approx(last["counts"]["c4"] / (NUM_STEPS * 16))
 
 
 def test_a_run_joins_what_was_decided_before_it_began_and_crashes(

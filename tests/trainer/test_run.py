@@ -211,3 +211,40 @@ def test_a_truncated_shard_ends_the_run_with_one_line(num_workers: int, corpora:
     assert run.output.splitlines()[-1].startswith(f"shard {own / 'c4' / 'train'}")
     assert "truncated or replaced" in run.output.splitlines()[-1]
     assert "Traceback" not in run.output
+
+
+def test_the_batch_size_grows_in_the_middle_and_survives_a_crash_on_other_ranks(corpora: Path, tmp_path: Path) -> None:
+    """Batch-size warm-up: 8 samples a step, 16 from step 6, 24 from step 13; microbatches of 5 at most."""
+    phases = [{"start": 0, "mixture": {"c4": 1.0}}, {"start": 9, "mixture": {"c4": 0.7, "code": 0.3}}]
+    sizes = [{"start": "6ba", "global_batch_size": 16}, {"start": "13ba", "global_batch_size": 24}]
+    changes = {
+        "global_batch_size": 8,
+        "max_duration": "18ba",
+        "schedule": {"phases": phases, "batch_sizes": sizes},
+        "device_train_microbatch_size": 5,
+    }
+    config = run_config(corpora, tmp_path, **changes)
+    run = Run([str(config)], tmp_path, num_ranks=2)
+    wait_for_step(run, tmp_path / "metrics.jsonl", 14)
+    run.kill()
+    run = Run([str(config), "num_workers=2"], tmp_path, num_ranks=4)
+    assert run.wait() == 0, run.output
+    sources = open_sources(load(config))
+    plan, rows = sources.plan(), sources.rows()
+    lines = last_of_each_step(tmp_path / "metrics.jsonl")
+    assert list(lines) == list(range(18))
+    for step, line in lines.items():
+        batch = plan.batch(step)
+        assert sum(line["counts"].values()) == len(batch.corpus) == (8 if step < 6 else 16 if step < 13 else 24)
+        assert line["digest"] == digest_rows(rows.read(rows.bases[batch.corpus] + batch.sample_id))
+    assert lines[17]["tokens"] == (6 * 8 + 7 * 16 + 5 * 24) * 32
+
+
+def test_another_batch_size_is_refused_with_what_to_do(undisturbed: Path, corpora: Path, tmp_path: Path) -> None:
+    checkpoint = undisturbed / "checkpoints" / "step-00000012.pt"
+    changes = {"load_path": str(checkpoint), "global_batch_size": 32, "autoresume": False}
+    run = Run([str(run_config(corpora, tmp_path, **changes))], tmp_path)
+    assert run.wait() == 2
+    last = run.output.splitlines()[-1]
+    assert "global_batch_size was 16, is 32" in last
+    assert "name a new one under schedule.batch_sizes, from 12ba on or later" in last

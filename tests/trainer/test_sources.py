@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from mixer import RepetitionError
+from tests.mds import write_manifest
 from tests.trainer.conftest import run_config
 from tests.trainer.corpora import NAMES, make_rows
 from trainer.errors import ConfigError
@@ -25,8 +26,7 @@ def test_everything_that_is_wrong_is_told_at_once(corpora: Path, tmp_path: Path)
     shutil.rmtree(own / "code" / "train")
     shutil.rmtree(own / "math" / "holdout")
     for name, sha in (("c4", "one"), ("math", "two")):
-        manifest = {"parameters": {"tokenizer_sha256": sha, "vocab_size": 300}}
-        (own / name / "train" / "corpus.json").write_text(json.dumps(manifest))
+        write_manifest(own / name / "train", tokenizer_sha256=sha, vocab_size=300)
     with pytest.raises(ConfigError) as caught:
         sources_of(own, tmp_path / "out", eval={"interval": 5})
     text = str(caught.value)
@@ -63,10 +63,21 @@ def test_the_service_is_told_all_that_decides_the_order(corpora: Path, tmp_path:
     json.dumps(definition)
 
 
-def test_a_corpus_that_would_have_to_be_fetched_is_refused(corpora: Path, tmp_path: Path) -> None:
-    remote = {"c4": {"local": str(tmp_path / "c4"), "remote": "s3://bucket/c4"}}
+def test_a_remote_corpus_is_fetched_and_its_held_out_split_beside_it(corpora: Path, tmp_path: Path) -> None:
+    remote = {
+        name: {"local": str(tmp_path / "cache" / name / "train"), "remote": str(corpora / name / "train")}
+        for name in NAMES
+    }
+    sources = sources_of(corpora, tmp_path / "out", corpora=remote, eval={"interval": 5})
+    rows = sources.rows()
+    first = int(rows.bases[sources.names.index("c4")])
+    assert np.array_equal(rows.read(np.arange(first, first + 3)), make_rows("c4", num_samples=300, seed=0)[:3])
+    assert np.array_equal(sources.held_out_rows(5)["c4"], make_rows("c4", num_samples=21, seed=1)[:5])
+    assert (tmp_path / "cache" / "c4" / "holdout" / "shard.00000.mds").is_file()
+
+
+def test_a_remote_corpus_that_cannot_be_had_is_named(corpora: Path, tmp_path: Path) -> None:
+    remote = {"c4": {"local": str(tmp_path / "c4"), "remote": str(tmp_path / "nowhere")}}
     phases = {"phases": [{"start": 0, "mixture": {"c4": 1.0}}]}
-    with pytest.raises(
-        ConfigError, match=r"fetching is not built yet: copy s3://bucket/c4 .* @ \$\.corpora\.c4\.remote"
-    ):
+    with pytest.raises(ConfigError, match=r"cannot fetch .*/nowhere/index\.json: .*No such file.* @ \$\.corpora\.c4"):
         sources_of(corpora, tmp_path, corpora=remote, schedule=phases)
