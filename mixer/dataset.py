@@ -2,13 +2,17 @@
 
     dataset = PlannedDataset(RowReader(corpora), reading)
     loader = DataLoader(dataset, batch_size=None, sampler=PlannedSampler(dataset, rank=rank, num_ranks=num_ranks),
-                        collate_fn=collate, num_workers=2)
+                        collate_fn=collate, num_workers=2, worker_init_fn=end_with_parent)
 
 The sampler runs in each rank's main process and turns each step into the addresses of this rank's slots, one array a
 step (so `batch_size=None`: what it yields is a batch already); workers know nothing of schedules, only rows.
 """
 
+import ctypes
 import math
+import os
+import signal
+import sys
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -23,6 +27,8 @@ from mixer.reading import Reading
 from mixer.records import RecordReader
 from mixer.storage.ahead import FetchAhead
 from mixer.storage.cache import Counts
+
+PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
 
 
 class Rows(NamedTuple):
@@ -141,6 +147,18 @@ def collate(rows: Rows | dict[str, Any]) -> dict[str, Any]:
     Only the tokens are a tensor: a worker hands each tensor over by a file descriptor, which costs more than it holds.
     """
     return rows._asdict() if isinstance(rows, Rows) else rows
+
+
+def end_with_parent(worker: int) -> None:
+    """Give this to a DataLoader as `worker_init_fn`: its workers are killed at once when their process is.
+
+    Else they look for it every few seconds only. On systems other than Linux they go on doing so.
+    """
+    parent = os.getppid()
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it has gone before it could be asked for
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _shared(shape: tuple[int, int], dtype: torch.dtype) -> torch.Tensor:

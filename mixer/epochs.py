@@ -351,7 +351,10 @@ class CorpusOrder:
         for following in self._pools[index + 1 : index + 2]:
             end = min(end, following.first)
         segments = order.order[order.borders[window] : order.borders[window + 1]]
-        return Window(end, order.layout.shards_of(segments))
+        shards, ends = order.layout.shards_of(segments), order.layout.shard_ends
+        starts = np.where(shards > 0, ends[shards - 1], 0)
+        num_out = order.out.count_below(ends[shards]) - order.out.count_below(starts)
+        return Window(end, shards[ends[shards] - starts > num_out])
 
     def ordinals_of(self, sample_id: int, start: int, end: int) -> list[int]:
         """The ordinals in [start, end) at which `sample_id` is read, ascending."""

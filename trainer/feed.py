@@ -17,7 +17,7 @@ from composer.core import DataSpec
 from torch.utils.data import DataLoader
 
 from mixer import Ledger, Revision
-from mixer.dataset import PlannedDataset, PlannedSampler, collate
+from mixer.dataset import PlannedDataset, PlannedSampler, collate, end_with_parent
 from mixer.reading import rank_batch_size
 from mixer.storage.ahead import FetchAhead
 from mixer.storage.upcoming import next_uses
@@ -77,6 +77,7 @@ class Feed:
             sampler=self._sampler,
             collate_fn=collate,
             num_workers=num_workers,
+            worker_init_fn=end_with_parent,
             prefetch_factor=PREFETCH_FACTOR if num_workers else None,
             pin_memory=torch.cuda.is_available(),
         )

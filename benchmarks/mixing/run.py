@@ -3,9 +3,9 @@
     python benchmarks/mixing/run.py                              # all of it; some seven minutes on two cores
     python benchmarks/mixing/run.py --quick --systems ours,draws # a smoke test, small sizes, in seconds
 
-Every system is the real one, from PyPI, in an environment of its own (`environments.py`), used through its documented
-API with its defaults (`systems/`, one file each, says what was chosen where there is none). What is measured is in
-`measure.py`. `--quick` makes no environments; a system without one is left out.
+Every system is the real one, from PyPI, in an environment of its own (`../environments.py`), used through its
+documented API with its defaults (`systems/`, one file each, says what was chosen where there is none). What is measured
+is in `measure.py`. `--quick` makes no environments; a system without one is left out.
 """
 
 import argparse
@@ -16,6 +16,8 @@ import resource
 import subprocess
 import sys
 from pathlib import Path
+
+sys.path.append(str(Path(__file__).parents[1]))
 
 from environments import NotInstalled, python_for
 from measure import RESUMES, SIZES

@@ -4,6 +4,7 @@ Runs in a rank's main process, beside training; its threads spend their time wai
 cannot get it leaves: whoever needs the shard fetches it then, and says what is wrong.
 """
 
+import contextlib
 import logging
 import threading
 from bisect import bisect_right
@@ -53,7 +54,7 @@ class FetchAhead:
         self._num_steps, self._num_in_flight, self._num_threads = num_steps, num_in_flight, num_threads
         self._publish_every = max(1, num_in_flight // 2)  # steps
         self._step, self._wake_at = 0, 0
-        self._moved, self._ended = threading.Event(), threading.Event()
+        self._moved, self._ended, self._looking = threading.Event(), threading.Event(), threading.Lock()
         self._thread: threading.Thread | None = None
         self._fetching: dict[int, threading.Thread] = {}
         self._view: _View | None = None
@@ -65,6 +66,9 @@ class FetchAhead:
     def advance(self, step: int) -> None:
         """`step` is handed out now. The first call begins the work: by then a loader's workers have been forked."""
         self._step = step
+        if self._cache.budget.limit is not None:  # told before anybody reads the step, or makes room for what it reads
+            with self._looking, contextlib.suppress(MixerError):
+                self._publish(self._look(self._reading.plan, step), step)
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, name="fetch-ahead", daemon=True)
             self._thread.start()
@@ -88,11 +92,12 @@ class FetchAhead:
 
     def _begin_fetching(self) -> bool:
         """Begin with what is missing, the first needed first; whether anything still is."""
-        step, plan = self._step, self._reading.plan
-        upcoming = self._look(plan, step)
-        upcoming.pass_by(step - self._num_in_flight)
-        uses = upcoming.until(step + self._num_steps)
-        self._publish(upcoming, step)
+        step = self._step
+        with self._looking:
+            upcoming = self._look(self._reading.plan, step)
+            upcoming.pass_by(step - self._num_in_flight)
+            uses = upcoming.until(step + self._num_steps)
+            self._publish(upcoming, step)
         is_behind = False
         for use in uses:
             for shard in use.shards.tolist():

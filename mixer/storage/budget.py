@@ -45,16 +45,20 @@ class Needs:
 
     def write(self, path: Path) -> None:
         temporary = path.with_name(f"{path.name}.{os.getpid()}")
-        with temporary.open("wb") as file:
-            np.save(file, np.append(self.first_step, self.keep_until))
-        temporary.replace(path)
+        try:
+            with temporary.open("wb") as file:
+                np.save(file, np.append(self.first_step, self.keep_until))
+            temporary.replace(path)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
 
     @classmethod
     def read(cls, path: Path, num_shards: int) -> "Needs | None":
         """What was written last for so many shards, or None."""
         try:
             found = np.load(path, allow_pickle=False)
-        except (OSError, ValueError):
+        except (OSError, ValueError, EOFError):
             return None
         return cls(found[:-1], int(found[-1])) if found.shape == (num_shards + 1,) else None
 
@@ -68,10 +72,7 @@ class Budget:
         first = min(self._remote, key=lambda place: str(shelf.corpora[place].path), default=None)
         self._counting = None if first is None else locks.get(first)
         self._needs_path = None if first is None else shelf.corpora[first].path / NEEDS
-        self._shard_of = [
-            {name: number for number, name in enumerate(corpus.shard_names)} if corpus.remote else {}
-            for corpus in shelf.corpora
-        ]
+        self._shard_of = [{name: number for number, name in enumerate(corpus.shard_names)} for corpus in shelf.corpora]
 
     def publish(self, needs: Needs) -> None:
         """Write down, for every process of this machine, when each shard is needed. A full disk: they keep the last."""
@@ -87,10 +88,8 @@ class Budget:
         the answer is None. Without it the shard is needed now: raises CacheError if the limit cannot hold it.
         """
         folder = self._shelf.path(shard).parent / FETCHING / self._shelf.path(shard).name
-        while not (reserved := self._reserve(shard, folder, needed_at)):
-            if needed_at is not None or not self._others_fetch():
-                break
-            time.sleep(WAIT_S)  # what is being fetched now can be removed once it is there
+        while (reserved := self._reserve(shard, folder, needed_at)) is None and needed_at is None:
+            time.sleep(WAIT_S)
         if not reserved and needed_at is None:
             raise self._too_small(shard)
         try:
@@ -106,17 +105,23 @@ class Budget:
 
     def used(self) -> int:
         """Bytes of the copies that are there, and of those that are being fetched."""
-        return sum(self._shelf.num_bytes(shard) for shard in (*self._present(), *self._all_fetching()))
+        return self._used(self._all_fetching())
 
-    def _reserve(self, shard: int, folder: Path, needed_at: int | None) -> bool:
-        if self.limit is None or self._counting is None:
+    def _used(self, fetching: list[int]) -> int:
+        """With what was being fetched just before: what has come since is counted twice, rather than not at all."""
+        return sum(map(self._shelf.num_bytes, (*fetching, *self._present())))
+
+    def _reserve(self, shard: int, folder: Path, needed_at: int | None) -> bool | None:
+        """Whether there is room, and it is taken. None: not now, but what others fetch can go once it is there."""
+        if self.limit is None or self._counting is None or self._shelf.find(shard)[1].remote is None:
             make_empty(folder)
             return True
         with self._counting.holding(ROOM_LOCK):
             shutil.rmtree(folder, ignore_errors=True)  # of one who died: it is not to be counted
-            missing = self.used() + self._shelf.num_bytes(shard) - self.limit
+            fetching = self._all_fetching()
+            missing = self._used(fetching) + self._shelf.num_bytes(shard) - self.limit
             if missing > 0 and not self._remove(missing, needed_at):
-                return False
+                return None if fetching else False
             make_empty(folder)
             return True
 
@@ -175,9 +180,6 @@ class Budget:
                 elif number is not None:
                     alive.append(self._shelf.firsts[place] + number)
         return alive
-
-    def _others_fetch(self) -> bool:
-        return bool(self._all_fetching())
 
     def _too_small(self, shard: int) -> CacheError:
         path, needs = self._shelf.path(shard), self._read_needs()

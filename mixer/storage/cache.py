@@ -6,7 +6,6 @@ others wait for it. A shard appears under its name whole and verified, or not at
 """
 
 import contextlib
-import errno
 import logging
 import os
 import time
@@ -22,7 +21,7 @@ from mixer.storage.index import StoredCorpus, Zipped
 from mixer.storage.integrity import is_intact, is_marked, mark, unmark
 from mixer.storage.locks import Locks
 from mixer.storage.mapping import AGAIN, Mapping, map_shard
-from mixer.storage.remote import Remote
+from mixer.storage.remote import FULL, Remote
 from mixer.storage.shelf import Shelf
 
 LONG_WAIT_S = 5.0
@@ -165,7 +164,7 @@ class Cache:
             _log.warning("%s; fetching it again from %s", problem, source.url)
             with _keeping(path.parent):
                 unmark(path)
-                path.unlink()
+                path.unlink(missing_ok=True)  # others may make room
         with _keeping(path.parent), self.budget.room(shard, needed_at=needed_at) as folder:
             if folder is None:
                 return False
@@ -204,8 +203,8 @@ class Cache:
             raise ShardError(f"{problem}, twice: look at {source.url}", path=str(path))
         with target.open("rb") as file:
             os.fsync(file.fileno())
-        target.replace(path)
-        self._note(shard, path, corpus.digests[number], path.stat())
+            target.replace(path)
+            self._note(shard, path, corpus.digests[number], os.fstat(file.fileno()))  # others may make room
 
     def _fetch_into(
         self, target: Path, source: Remote, zipped: Zipped | None, corpus: StoredCorpus, number: int
@@ -246,10 +245,12 @@ def _unpack(packed: Path, target: Path, zipped: Zipped, source: Remote) -> str |
         return f"{source.url}/{zipped.name} is not what its index says ({zipped.num_bytes} bytes, {zipped.digest})"
     from streaming.base.compression import decompress
 
+    content = packed.read_bytes()
     try:
-        target.write_bytes(decompress(zipped.algorithm, packed.read_bytes()))
-    except (ValueError, RuntimeError, EOFError) as error:
-        return f"{source.url}/{zipped.name} cannot be unpacked ({zipped.algorithm}): {error}"
+        unpacked = decompress(zipped.algorithm, content)
+    except Exception as error:  # each library has its own
+        return f"{source.url}/{zipped.name} cannot be unpacked ({zipped.algorithm}): {error or type(error).__name__}"
+    target.write_bytes(unpacked)
     packed.unlink()
     return None
 
@@ -264,8 +265,9 @@ def _keeping(folder: Path) -> Iterator[None]:
 
 
 def _not_kept(folder: Path, error: OSError) -> CacheError:
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-    remedy = "make room there, or set a smaller cache limit" if full else "name a folder that can be written"
+    remedy = (
+        "make room there, or set a smaller cache limit" if error.errno in FULL else "name a folder that can be written"
+    )
     return CacheError(f"cannot keep shards in {folder}: {error.strerror or error}; {remedy}", path=str(folder))
 
 

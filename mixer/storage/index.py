@@ -11,6 +11,7 @@ import json
 import logging
 import re
 import shutil
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -23,7 +24,7 @@ from numpy.typing import NDArray
 from mixer.errors import CacheError, CorpusError, FetchError
 from mixer.storage.integrity import choose_digest
 from mixer.storage.locks import INDEX_LOCK, Locks
-from mixer.storage.remote import FETCHING, Remote, make_empty
+from mixer.storage.remote import FETCHING, FULL, Remote, make_empty
 
 INDEX, MANIFEST = "index.json", "corpus.json"
 SEALED_SINCE = 3  # format of manifests that have a hash of themselves
@@ -96,8 +97,7 @@ class StoredCorpus:
         return _fingerprint(self.dtype.name, self.seq_len, self.shard_sizes.tolist(), digests)
 
     def _fixed(self) -> re.Match[str]:
-        encoding = next(iter(self.columns.values()))
-        match = _FIXED.fullmatch(encoding) if len(self.columns) == 1 else None
+        match = _FIXED.fullmatch(next(iter(self.columns.values()))) if len(self.columns) == 1 else None
         if match is None:
             found = ", ".join(f"{name}: {encoding}" for name, encoding in self.columns.items())
             raise CorpusError(
@@ -198,6 +198,8 @@ def _by_index(path: Path, remote: Remote | None, raw: bytes) -> StoredCorpus:
     if any(column != columns[0] for column in columns) or min(sizes) < 0:
         found = sorted({"+".join(map(str, column.values())) for column in columns})
         raise CorpusError(f"{path}: expected shards that all have the same columns, found {found}", path=str(path))
+    if repeated := [name for name, count in Counter(names).items() if count > 1]:
+        raise CorpusError(f"{path / INDEX} lists {repeated[0]} more than once: {_mend(remote)}", path=str(path))
     return StoredCorpus(
         path=path,
         remote=remote,
@@ -214,7 +216,7 @@ def _by_index(path: Path, remote: Remote | None, raw: bytes) -> StoredCorpus:
 def _file(path: Path, entry: Mapping[str, Any]) -> tuple[str, str | None]:
     """Name and digest of a file that an index lists."""
     name = str(entry["basename"])
-    if not name or Path(name).name != name or name in (".", ".."):
+    if Path(name).name != name or name.startswith(".") or name in ("", INDEX, MANIFEST):
         raise CorpusError(f"{path / INDEX}: '{name}' is not the name of a shard in this folder", path=str(path))
     return name, choose_digest(entry.get("hashes"))
 
@@ -238,11 +240,9 @@ def _refresh(path: Path, remote: Remote) -> None:
             finally:
                 shutil.rmtree(fresh, ignore_errors=True)
     except OSError as error:
-        raise CacheError(
-            f"cannot keep {remote.url} in {path}: {error.strerror}; name a folder that can be written as 'local', or "
-            "leave 'remote' out if the corpus is there already",
-            path=str(path),
-        ) from error
+        elsewhere = "name a folder that can be written as 'local', or leave 'remote' out if the corpus is there already"
+        remedy = "make room there" if error.errno in FULL else elsewhere
+        raise CacheError(f"cannot keep {remote.url} in {path}: {error.strerror}; {remedy}", path=str(path)) from error
 
 
 def _refresh_in(fresh: Path, path: Path, remote: Remote) -> None:
@@ -256,11 +256,13 @@ def _refresh_in(fresh: Path, path: Path, remote: Remote) -> None:
         return
     if before is not None and before != found[INDEX]:
         _log.warning("%s holds another version of %s: shards are fetched again as needed", path, remote.url)
-    for name, content in found.items():
+    changed = {name: content for name, content in found.items() if content != _read(path / name)}
+    for name, content in changed.items():  # all of it is on disk before any of it counts
+        (fresh / name).write_bytes(content or b"")
+    for name, content in changed.items():
         if content is None:
-            (path / name).unlink(missing_ok=True)
-        elif content != _read(path / name):
-            (fresh / name).write_bytes(content)
+            (path / name).unlink()
+        else:
             (fresh / name).replace(path / name)
 
 

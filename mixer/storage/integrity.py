@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 MARKS = ".verified"
 CHUNK = 1 << 20
 
-_PREFERRED = ("sha256", "sha512", "sha384", "sha224", "sha1", "blake2b", "blake2s", "md5")
+_SHA3 = ("sha3_256", "sha3_512", "sha3_384", "sha3_224")
+_PREFERRED = ("sha256", "sha512", "sha384", "sha224", *_SHA3, "blake2b", "blake2s", "sha1", "md5")
 _XX = ("xxh128", "xxh3_128", "xxh3_64", "xxh64", "xxh32")
 
 

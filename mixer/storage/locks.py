@@ -5,9 +5,11 @@ process ends, however it ends, so none is ever stale and nothing is left behind 
 the machines of a shared file system too, where that supports them.
 
 Such locks belong to the process: its threads are kept apart here by ordinary locks, the file stays open as long as the
-process lives (closing it anywhere in the process would release everything), and a forked child begins anew.
+process lives (closing it anywhere in the process would release everything) and is opened once for all who lock there,
+and a forked child begins anew.
 """
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -16,12 +18,21 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 FILE_NAME = ".lock"
 RETRY_S = 0.02
 
 INDEX_LOCK = 0  # for a folder's index; that for its shard i is i + 1
 ROOM_LOCK = 1 << 40  # for counting what the cache holds
+
+
+class _File(NamedTuple):
+    descriptor: int
+    mutexes: dict[int, threading.Lock]
+
+
+_files: dict[tuple[int, int, int], _File] = {}  # by process, device and inode
 
 
 class Locks:
@@ -41,7 +52,7 @@ class Locks:
             try:
                 yield
             finally:
-                fcntl.lockf(self._file, fcntl.LOCK_UN, 1, number)
+                fcntl.lockf(self._file.descriptor, fcntl.LOCK_UN, 1, number)
 
     @contextmanager
     def trying(self, number: int) -> Iterator[bool]:
@@ -53,13 +64,13 @@ class Locks:
             yield held
         finally:
             if held:
-                fcntl.lockf(self._file, fcntl.LOCK_UN, 1, number)
+                fcntl.lockf(self._file.descriptor, fcntl.LOCK_UN, 1, number)
             if mine:
                 mutex.release()
 
     def _locked(self, number: int, how: int, *refusals: int) -> bool:
         try:
-            fcntl.lockf(self._file, how, 1, number)
+            fcntl.lockf(self._file.descriptor, how, 1, number)
         except OSError as error:
             if error.errno in refusals:
                 return False
@@ -69,12 +80,10 @@ class Locks:
     def _mutex(self, number: int) -> threading.Lock:
         if self._pid != os.getpid():
             self._open()  # in a forked child: nothing of what its parent holds is its own
-        return self._mutexes.setdefault(number, threading.Lock())
+        return self._file.mutexes.setdefault(number, threading.Lock())
 
     def _open(self) -> None:
-        self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        self._mutexes: dict[int, threading.Lock] = {}
-        self._pid = os.getpid()
+        self._file, self._pid = _open(self._path), os.getpid()
 
     def __getstate__(self) -> dict[str, object]:
         return {"_path": self._path}
@@ -82,3 +91,14 @@ class Locks:
     def __setstate__(self, state: dict[str, object]) -> None:
         self.__dict__.update(state)
         self._open()
+
+
+def _open(path: Path) -> _File:
+    """The lock file at `path`, the same for all of this process."""
+    with contextlib.suppress(FileNotFoundError):
+        status = path.stat()
+        if known := _files.get((os.getpid(), status.st_dev, status.st_ino)):
+            return known
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    status = os.fstat(descriptor)
+    return _files.setdefault((os.getpid(), status.st_dev, status.st_ino), _File(descriptor, {}))

@@ -12,8 +12,9 @@ import logging
 import os
 import random
 import shutil
-import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,10 @@ FIRST_WAIT_S, LONGEST_WAIT_S = 0.25, 30.0
 
 GONE = {"404", "NoSuchKey", "NoSuchBucket"}
 REFUSED = {"401", "403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch"}
-DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+FULL = {errno.ENOSPC, errno.EDQUOT}
+DISK = {*FULL, errno.EROFS}
 _log = logging.getLogger(__name__)
-_mine = threading.local()
+_free: dict[tuple[int, str], list[Any]] = {}  # by process and folder, the downloaders that nobody uses now
 
 
 class Remote:
@@ -46,9 +48,11 @@ class Remote:
         for attempt in range(self._attempts):
             try:
                 _clean(target.parent)  # a downloader takes what is there for its result
-                _downloader(self.url).download(source, str(target), self._timeout_s)
+                with _downloader(self.url) as downloader:
+                    downloader.download(source, str(target), self._timeout_s)
                 return
-            except Exception as error:  # what a backend raises is its own
+            except Exception as raised:  # what a backend raises is its own
+                error = _cause(raised)
                 _clean(target.parent)
                 if _is_ours(error, target):
                     raise
@@ -70,15 +74,27 @@ def make_empty(folder: Path) -> None:
     folder.mkdir(parents=True)
 
 
-def _downloader(url: str) -> Any:
-    """This thread's downloader for the scheme of `url`: their clients are not made for threads or forks."""
-    kept: dict[tuple[int, str], Any] = _mine.__dict__.setdefault("downloaders", {})
-    key = os.getpid(), url.partition("://")[0]
-    if key not in kept:
+@contextmanager
+def _downloader(url: str) -> Iterator[Any]:
+    """A downloader for the folder at `url`, for one thread of this process: their clients are not made for more.
+
+    It is kept for whoever comes next, since a client is dear to make; but not after a failure, which it may be part of.
+    """
+    free = _free.setdefault((os.getpid(), url), [])
+    try:
+        downloader = free.pop()
+    except IndexError:
         from streaming.base.storage.download import CloudDownloader
 
-        kept[key] = CloudDownloader.get(url)
-    return kept[key]
+        downloader = CloudDownloader.get(url)
+    yield downloader
+    free.append(downloader)
+
+
+def _cause(error: Exception) -> Exception:
+    """The hub's client says of whatever went wrong that the file is not in its cache, and names that as the cause."""
+    hidden = type(error).__name__ == "LocalEntryNotFoundError" and isinstance(error.__cause__, Exception)
+    return error.__cause__ if hidden else error  # type: ignore[return-value]
 
 
 def _is_missing(error: Exception) -> bool:

@@ -16,11 +16,12 @@ FOLDER = Path(__file__).parents[2] / "benchmarks" / "mixing"
 @pytest.fixture
 def module(monkeypatch: pytest.MonkeyPatch):
     """Loads a module of the benchmark, which is a folder of scripts and no package."""
+    monkeypatch.syspath_prepend(FOLDER.parent)
     monkeypatch.syspath_prepend(FOLDER)
     before = set(sys.modules)
     yield importlib.import_module
     for name in set(sys.modules) - before:
-        if str(getattr(sys.modules[name], "__file__", "")).startswith(str(FOLDER)):
+        if str(getattr(sys.modules[name], "__file__", "")).startswith(str(FOLDER.parent)):
             del sys.modules[name]
 
 

@@ -79,7 +79,7 @@ def accepted(schedule: Schedule, corpora: Mapping[str, Any], facts: dict[str, An
         raise
 
 
-@settings(max_examples=50)
+@settings(max_examples=30)
 @given(runs())
 def test_every_slot_is_what_the_plain_oracle_reads(run) -> None:
     schedule, corpora, facts = run
@@ -87,7 +87,7 @@ def test_every_slot_is_what_the_plain_oracle_reads(run) -> None:
     assert_as_oracle(plan, schedule, corpora, facts)
 
 
-@settings(max_examples=50)
+@settings(max_examples=30)
 @given(runs(("add", "remove", "rename", "quarantine", "grow")))
 def test_changes_of_corpora_are_what_the_plain_oracle_makes_of_them(run) -> None:
     schedule, corpora, facts = run
@@ -101,7 +101,7 @@ def assert_as_oracle(plan: GroupedPlan, schedule: Schedule, corpora: Mapping[str
         assert slots_of(plan, step) == slots
 
 
-@pytest.mark.parametrize(("num_slots", "num_groups"), [(2, 4), (8, 4), (16, 3)])
+@pytest.mark.parametrize(("num_slots", "num_groups"), [(2, 4), (8, 3)])
 def test_many_short_phases_are_what_the_plain_oracle_reads(num_slots: int, num_groups: int) -> None:
     """Long enough for differences to stand that are made up for elsewhere."""
     ledger = random_ledger(random.Random(3), max_batch=1, ramps=False, edits=0)
@@ -209,7 +209,7 @@ def test_what_is_drawn_does_not_depend_on_the_number_of_groups(schedule, num_gro
         assert plan.counts(step) == whole.counts(step)
 
 
-@settings(max_examples=30)
+@settings(max_examples=20)
 @given(runs(), st.data())
 def test_each_group_reads_its_part_in_permutations_and_the_inverse_finds_it(run, data) -> None:
     schedule, corpora, facts = run

@@ -1,4 +1,4 @@
-"""Where each system runs: the project's own environment, or one made here with `uv` from PyPI, apart from the lock.
+"""Where each system of a benchmark runs: the project's own environment, or one made by `uv` from PyPI, off the lock.
 
 Environments lie in `.envs/` beside this file (not under version control) and are made once; a changed requirement makes
 one anew. A system that cannot be had (no network, no such Python) is left out with the reason.
