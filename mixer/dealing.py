@@ -15,12 +15,11 @@ theory of queues with a single server"), and only over the last few, since the d
 than the slots of these by the heaviest corpus's share.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 
-from mixer.apportion import Stretch
+from mixer.building import Segment
+from mixer.schedule import Schedule
 from mixer.weights import UNIT
 
 _I64 = NDArray[np.int64]
@@ -36,17 +35,15 @@ class Deal:
     """The draws of one stretch by group.
 
     Args:
-        stretch: what is drawn.
-        drawn: of each corpus before the stretch, all groups together [num_corpora].
-        dealt: what each group has read of it before [num_corpora, num_groups].
+        segment: what is drawn, and where in the run.
+        schedule: how many draws each step has, which `num_groups` divides.
+        dealt: what each group has read of each corpus before [num_corpora, num_groups].
         turns: who comes first of groups that have had as much [num_corpora, num_groups], each row a permutation.
-        num_slots: of each group in a step.
     """
 
-    def __init__(self, stretch: Stretch, drawn: Sequence[int], dealt: _I64, turns: _I64, num_slots: int) -> None:
-        self._stretch, self._drawn, self._dealt, self._num_slots = stretch, np.array(drawn, np.int64), dealt, num_slots
-        weights, num_groups = stretch.weights, dealt.shape[1]
-        self._batch_size = num_slots * num_groups
+    def __init__(self, segment: Segment, schedule: Schedule, dealt: _I64, turns: _I64) -> None:
+        self._segment, self._schedule, self._dealt = segment, schedule, dealt
+        weights, num_groups = segment.stretch.weights, dealt.shape[1]
         self._heaviest = max(weights, key=lambda corpus: (weights[corpus], -corpus))
         self._others = sorted(weights.keys() - {self._heaviest}, key=lambda corpus: (weights[corpus], corpus))
         out_of_use = np.delete(dealt, list(weights), axis=0)
@@ -58,31 +55,42 @@ class Deal:
             num_soon = weights[corpus] * SOON * num_groups // UNIT
             surplus = surplus - share + self._takers[-1].above(num_soon)
         self._before = dealt.sum(axis=1)
-        waiting = np.maximum(self._drawn - self._before, 0)[self._others]
+        waiting = np.maximum(segment.drawn - self._before, 0)[self._others]
         beyond = sum(1 + takers.spread for takers in self._takers) + int((-(-(SWAY + waiting) // num_groups)).sum())
-        self._lookback = max((beyond * UNIT - 1) // (weights[self._heaviest] * num_slots), 0)
+        self._longest_wait = beyond * UNIT // weights[self._heaviest]  # in slots of one group
 
-    def counts(self, num_steps: int) -> _I64:
-        """What each group has read of each corpus after `num_steps` of the stretch [num_corpora, num_groups].
+    def counts(self, step: int) -> _I64:
+        """What each group has read of each corpus before `step` [num_corpora, num_groups].
 
-        Counted from the beginning of the run, as `dealt` is.
+        Counted from the beginning of the run, as `dealt` is; the step is one of the stretch, or its end.
         """
-        steps = np.arange(max(num_steps - self._lookback, 0), num_steps + 1)
-        drawn = np.array([self._stretch.counts(int(step) * self._batch_size) for step in steps]) + self._drawn
-        open_draws = np.where(steps[:, None] > 0, np.maximum(drawn - self._before, 0), 0)
+        steps = np.arange(self._last_free(step), step + 1)
+        num_draws = np.array([self._schedule.first_draw(int(s)) for s in steps]) - self._segment.first_draw
+        drawn = np.array([self._segment.stretch.counts(int(n)) for n in num_draws]) + self._segment.drawn
+        open_draws = np.where(num_draws[:, None] > 0, np.maximum(drawn - self._before, 0), 0)
         due = [takers.of(open_draws[:, corpus]) for takers, corpus in zip(self._takers, self._others, strict=True)]
-        result = self._dealt.copy()
-        result[self._heaviest] += num_steps * self._num_slots
+        num_slots, result = num_draws // self._dealt.shape[1], self._dealt.copy()
+        result[self._heaviest] += num_slots[-1]
         if due:
-            read = self._served(np.array(due), num_steps - steps)
+            read = self._served(np.array(due), num_slots[-1] - num_slots)
             result[self._others] += read
             result[self._heaviest] -= read.sum(axis=0)
         return result
 
-    def _served(self, due: _I64, steps_left: _I64) -> _I64:
-        """Of the draws `due` at some steps [others, steps, groups], those read at the last of them [others, groups]."""
+    def _last_free(self, step: int) -> int:
+        """A step before which nothing waits that has not been read before `step`."""
+        draw = self._schedule.first_draw(step) - self._longest_wait * self._dealt.shape[1]
+        if draw <= self._segment.first_draw:
+            return self._segment.start
+        return self._schedule.batching.step_after(draw)
+
+    def _served(self, due: _I64, slots_left: _I64) -> _I64:
+        """Of the draws `due` before some steps [others, steps, groups], those read before the last [others, groups].
+
+        `slots_left` [steps] are those of a group from each of the steps on.
+        """
         arrived = due.sum(axis=0)
-        read = (arrived + self._num_slots * steps_left[:, None]).min(axis=0)
+        read = (arrived + slots_left[:, None]).min(axis=0)
         groups = np.arange(len(read))
         served = (arrived <= read).sum(axis=0) - 1  # the last step of which all has been read
         following = np.minimum(served + 1, len(arrived) - 1)

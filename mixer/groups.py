@@ -2,7 +2,7 @@
 
 What is drawn is what the plan without groups draws, whatever their number: which corpus how often in which step. The
 draws are dealt out to the groups (`mixer.dealing`), each of which reads its *part* of the corpus (`mixer.parts`) in an
-order of its own. Of `num_groups` groups, group g stands in the slots [g·n, (g+1)·n), n = global_batch_size/num_groups.
+order of its own. Of `num_groups` groups, group g stands in the slots [g·n, (g+1)·n), n = batch size / num_groups.
 The number of groups decides the order, as `shuffle_window` does: it belongs to the run, not to the machines that it
 happens to run on. Any number of ranks reads the same.
 
@@ -14,7 +14,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,7 @@ from mixer.building import BEGINNING, Past
 from mixer.changes import MAKES_A_NAME, Change
 from mixer.corpora import Corpus, Domain
 from mixer.dealing import Deal
-from mixer.epochs import CorpusOrder, sample_ids
+from mixer.epochs import CorpusOrder, Window, sample_ids
 from mixer.errors import MixerError, ScheduleError
 from mixer.keys import derive_key, random_words
 from mixer.parts import Parts
@@ -76,9 +76,9 @@ def make_plan(
 class GroupedPlan(Plan):
     """Which sample stands in each slot of each step, for two or more node groups. Arguments as of `Plan`.
 
-    Raises what `Plan` raises; MixerError where `num_groups` does not divide the batch, CorpusError for a corpus with
-    fewer samples than groups, ScheduleError for what groups cannot do: another batch size later on, and changes of
-    corpora that skip or split, or a quarantine that leaves one group nothing.
+    Raises what `Plan` raises; MixerError where `num_groups` does not divide a batch, CorpusError for a corpus with
+    fewer samples than groups, ScheduleError for changes of corpora that groups cannot make (skip, split, a quarantine
+    that leaves one group nothing).
     """
 
     def __init__(
@@ -91,14 +91,14 @@ class GroupedPlan(Plan):
         num_groups: int,
         past: Past = BEGINNING,
     ) -> None:
-        if schedule.batch_sizes:
-            _refuse_sizes(schedule, num_groups)
-        if num_groups < 2 or schedule.global_batch_size % num_groups:
-            raise MixerError(
-                f"num_groups divides global_batch_size {schedule.global_batch_size}: found {num_groups}, choose another"
-            )
+        for batches in schedule.batching.rows:
+            if num_groups < 2 or batches.size % num_groups:
+                raise MixerError(
+                    f"num_groups={num_groups} does not divide the batch size {batches.size} from step {batches.start} "
+                    "on: choose another"
+                )
         super().__init__(schedule, corpora, data_seed=data_seed, shuffle_window=shuffle_window, past=past)
-        self.num_groups, self.num_slots = num_groups, schedule.global_batch_size // num_groups
+        self.num_groups = num_groups
         self._read_at = lru_cache(maxsize=4)(self._read_before)
         self._deals: list[Deal] = []
         self._deal_out(past, data_seed)
@@ -113,6 +113,10 @@ class GroupedPlan(Plan):
                 self._taken.append(self._read_at(change.step)[source].tolist())
             members.apply(change, self._taken[index])
         self._members = members
+
+    def num_slots(self, step: int) -> int:
+        """Samples of `step` that each group reads."""
+        return self.schedule.batch_size(step) // self.num_groups
 
     def batch(self, step: int) -> Batch:
         """What stands in each slot of `step`."""
@@ -170,6 +174,21 @@ class GroupedPlan(Plan):
         """The order in which the group reads its part of a corpus, by ordinal; in numbers within the part."""
         return self._members.order(self._index(corpus), group)
 
+    def share_of(self, group: int) -> "GroupShare":
+        """What the group reads, for those who ask which shards come next (`mixer.storage.upcoming`)."""
+        return GroupShare(self, group)
+
+    def groups_of(self, rank: int, num_ranks: int) -> range:
+        """The groups in which the slots of a rank lie, in every step."""
+        return range(rank * self.num_groups // num_ranks, -(-(rank + 1) * self.num_groups // num_ranks))
+
+    def step_in_group(self, corpus: str, group: int, ordinal: int) -> int | None:
+        """The step in which the group makes its ordinal-th draw (from 0) of `corpus`; None if the run ends before."""
+        index = self._index(corpus)
+        if not 0 <= ordinal < self._read_at(self.schedule.num_steps)[index, group]:
+            return None
+        return self._step_in_group(index, group, ordinal)
+
     def parts_of(self, corpus: str) -> Parts:
         """Which samples, and shards, each group reads of a corpus."""
         self._index(corpus)
@@ -198,15 +217,15 @@ class GroupedPlan(Plan):
         known = past.read if isinstance(past, GroupedPast) else {}
         dealt = np.array([known.get(name, nothing) for name in self.names], np.int64)
         turns = np.array([_turns(name, data_seed, self.num_groups) for name in self.names])
-        for index, segment in enumerate(self._segments):
+        for segment in self._segments:
             if self._deals:
-                dealt = self._deals[-1].counts(segment.start - self._segments[index - 1].start)
-            self._deals.append(Deal(segment.stretch, segment.drawn, dealt, turns, self.num_slots))
+                dealt = self._deals[-1].counts(segment.start)
+            self._deals.append(Deal(segment, self.schedule, dealt, turns))
 
     def _read_before(self, step: int) -> _I64:
         """[num_corpora, num_groups], in all steps below."""
         index = max(bisect_right(self._starts, step - 1) - 1, 0)
-        return self._deals[index].counts(step - self._starts[index])
+        return self._deals[index].counts(step)
 
     def _drawn(self, step: int) -> list[int]:
         drawn: list[int] = self._read_at(step).sum(axis=1).tolist()
@@ -214,14 +233,13 @@ class GroupedPlan(Plan):
 
     def _forecast_of(self, index: int, read: list[int], total: list[int]) -> Forecast:
         """Of the groups that read samples again, the first to do so and the one that should wait longest count."""
-        num_steps, orders = self.schedule.num_steps, [self._members.order(index, g) for g in range(self.num_groups)]
+        orders = [self._members.order(index, g) for g in range(self.num_groups)]
         unread = [order.start_of(1) for order in orders]
         again = [group for group in range(self.num_groups) if total[group] > unread[group]]
         usable = [self._step_in_group(index, group, total[group] - unread[group] - 1) + 1 for group in again]
         first_used = [self._step_in_group(index, group, 0) for group in again]
-        weights = [
-            unread[g] / ((num_steps - first) * self.num_slots) for g, first in zip(again, first_used, strict=True)
-        ]
+        slots = [self.schedule.num_samples - self.schedule.first_draw(step) for step in first_used]
+        weights = [unread[group] * self.num_groups / number for group, number in zip(again, slots, strict=True)]
         return Forecast(
             samples=sum(read),
             tokens=sum(read) * self.schedule.seq_len,
@@ -245,11 +263,43 @@ class GroupedPlan(Plan):
         step = self._step_in_group(index, group, ordinal)
         before, after = self._read_at(step)[:, group], self._read_at(step + 1)[:, group]
         draw = int((after - before)[:index].sum()) + ordinal - int(before[index])
-        return step, group * self.num_slots + int(np.flatnonzero(self._draw_of_slot(step, group) == draw)[0])
+        return step, group * self.num_slots(step) + int(np.flatnonzero(self._draw_of_slot(step, group) == draw)[0])
 
     def _draw_of_slot(self, step: int, group: int) -> _I64:
         """Which of the group's draws in the step, by corpus, stands in each of its slots: a keyed permutation."""
-        return np.argsort(random_words(self._slots_keys[group], step, self.num_slots), kind="stable")
+        return np.argsort(random_words(self._slots_keys[group], step, self.num_slots(step)), kind="stable")
+
+
+class GroupShare:
+    """One group's share of a plan, asked as a `Plan` is. Ordinals are the group's, shards those of the corpus."""
+
+    def __init__(self, plan: GroupedPlan, group: int) -> None:
+        self._plan, self._group = plan, group
+        self.names, self.origins = plan.names, plan.origins
+
+    def drawn_before(self, step: int) -> dict[str, int]:
+        """Samples of each corpus that the group has read in all steps below `step`."""
+        return {name: read[self._group] for name, read in self._plan.read_before(step).items()}
+
+    def step_of(self, corpus: str, ordinal: int) -> int | None:
+        """The step in which the group makes this draw, or None if the run ends before."""
+        return self._plan.step_in_group(corpus, self._group, ordinal)
+
+    def order_of(self, corpus: str) -> "_PartOrder":
+        """What of a corpus is in use together."""
+        order = self._plan.order_of_group(corpus, self._group)
+        return _PartOrder(order, self._plan.parts_of(corpus), self._group)
+
+
+class _PartOrder(NamedTuple):
+    order: CorpusOrder
+    parts: Parts
+    group: int
+
+    def window_at(self, ordinal: int) -> Window:
+        """As `CorpusOrder.window_at`, in shards of the corpus."""
+        end, pieces = self.order.window_at(ordinal)
+        return Window(end, self.parts.shards_of(self.group, pieces))
 
 
 class _Members:
@@ -328,15 +378,6 @@ class _Members:
         else:
             return [change] * num_groups
         return [replace(change, arguments=own) for own in arguments]
-
-
-def _refuse_sizes(schedule: Schedule, num_groups: int) -> NoReturn:
-    raise ScheduleError.of(
-        [
-            f"a run with num_groups={num_groups} keeps the batch size {schedule.global_batch_size} that it began with, "
-            f"found {schedule.batch_sizes[0].size} from step {schedule.batch_sizes[0].start} on @ $.batch_sizes"
-        ]
-    )
 
 
 def _turns(name: str, data_seed: int, num_groups: int) -> _I64:

@@ -102,9 +102,9 @@ class Parts:
         edges = np.concatenate([[0], self._shard_ends])
         return Ranges((int(edges[low]), int(edges[high])) for low, high in shards.to_list())
 
-    def shards_of(self, group: int) -> _I64:
-        """The numbers of the shards that the group reads, ascending."""
-        held = np.diff(self._ends[group], prepend=0) > 0
+    def shards_of(self, group: int, pieces: _I64 | None = None) -> _I64:
+        """The shards in which these pieces of the group's part lie (default: all of them), ascending."""
+        held = np.flatnonzero(np.diff(self._ends[group], prepend=0)) if pieces is None else pieces
         return np.unique(np.searchsorted(self._shard_ends, self._starts[group][held], side="right"))
 
     def _firsts(self, group: int) -> _I64:

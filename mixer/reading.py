@@ -119,7 +119,8 @@ class Reading:
         groups add up to 3 bytes for each group and corpus to what is kept.
         """
         base, kept = self.ledger.base, self.ledger.number > 0
-        past, schedule = self.plan.past(step) if kept else None, self.ledger.schedule
+        schedule = self.ledger.schedule
+        past = self.plan.past(step) if kept else None
         state: dict[str, Any] = {
             "order_version": ORDER_VERSION,
             "step": step,
@@ -165,9 +166,10 @@ class Reading:
         if not isinstance(plan, GroupedPlan):
             batch = plan.batch(step)
             return batch.corpus[start:end], batch.sample_id[start:end]
-        first = start // plan.num_slots
-        shares = [plan.batch_of_group(step, group) for group in range(first, -(-end // plan.num_slots))]
-        mine = slice(start - first * plan.num_slots, end - first * plan.num_slots)
+        num_slots = plan.num_slots(step)
+        first = start // num_slots
+        shares = [plan.batch_of_group(step, group) for group in range(first, -(-end // num_slots))]
+        mine = slice(start - first * num_slots, end - first * num_slots)
         corpus, sample_id = (np.concatenate([getattr(one, c) for one in shares])[mine] for c in ("corpus", "sample_id"))
         return corpus, sample_id
 
@@ -207,9 +209,9 @@ class Reading:
         ):
             if state[name] != ours:
                 yield f"{name} was {state[name]}, is {ours}"
-        yield from self._other_sizes(state, ledger)
         if (groups := state.get("num_groups", 1)) != self.num_groups:
             yield f"num_groups was {groups}, is {self.num_groups}"
+        yield from self._other_sizes(state, ledger)
         for name, fingerprint in state["corpora"].items():
             if name not in self.fingerprints:
                 yield f"corpus '{name}' is missing"

@@ -385,13 +385,13 @@ def slow_grouped_plan(
     """As `slow_plan`, for node groups: of each step the slots of the first group, then of the second, and so on."""
     run = SlowRun(corpora, {change.name for change in schedule.changes}, data_seed, shuffle_window)
     groups = SlowGroups(run, data_seed, num_groups)
-    num_slots = schedule.global_batch_size // num_groups
     for step in range(schedule.num_steps):
         for change in schedule.changes:
             if change.step == step:
                 run.act(change)
                 groups.act(change)
-        names = [name for name, *_ in run.read(schedule.weights_ppb(step), schedule.global_batch_size)]
+        num_slots = slow_batch_size(schedule, step) // num_groups
+        names = [name for name, *_ in run.read(schedule.weights_ppb(step), num_slots * num_groups)]
         drawn = groups.read(names, run.draws.weights, num_slots)
         slots = []
         for seed, share in zip(groups.seeds, drawn, strict=True):

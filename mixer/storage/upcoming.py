@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from mixer.groups import GroupShare
 from mixer.plan import Plan
 from mixer.storage.budget import NEVER, Needs
 
@@ -26,10 +27,11 @@ class Use(NamedTuple):
     shards: _I64
 
 
-def uses_from(plan: Plan, step: int, firsts: Mapping[str, int]) -> Iterator[Use]:
+def uses_from(plan: Plan | GroupShare, step: int, firsts: Mapping[str, int]) -> Iterator[Use]:
     """What is used at `step` or later, by the step at which its use begins, to the end of the run.
 
-    `firsts` gives the number of the first shard of each corpus that has shards of its own; others are passed over.
+    `plan` is that of a run, or what one of its node groups reads. `firsts` gives the number of the first shard of each
+    corpus that has shards of its own; others are passed over.
     """
     ordinals = plan.drawn_before(step)
     known = {name: firsts[plan.origins[name]] for name in plan.names if plan.origins[name] in firsts}
@@ -49,7 +51,7 @@ def next_uses(plan: Plan, step: int, firsts: Mapping[str, int]) -> dict[str, Use
     return found
 
 
-def _uses_of(plan: Plan, name: str, ordinal: int, first_shard: int) -> Iterator[Use]:
+def _uses_of(plan: Plan | GroupShare, name: str, ordinal: int, first_shard: int) -> Iterator[Use]:
     """The uses of one corpus under one of its names, from an ordinal on."""
     order = plan.order_of(name)
     while (start := plan.step_of(name, ordinal)) is not None:
