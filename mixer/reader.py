@@ -112,12 +112,18 @@ class RowReader:
         """Map these shards, and let go of those that were removed; once in a while, look whether any was changed."""
         if time.monotonic() >= self._next_check:
             self._check()
-        for shard in shards[self._origins[shards] == UNMAPPED].tolist():
-            if len(self._mapped) >= MAX_MAPPED_SHARDS:
-                self._let_go(next(s for s in self._mapped if s not in shards))  # of those not needed now, the oldest
-            self._mapped[shard] = self.cache.open(shard)
-            self._origins[shard] = self._mapped[shard].first_row - self._starts[shard] * self._row_bytes[shard]
-        self._memory = {corpus.dtype.itemsize: self._view(corpus.dtype.itemsize) for corpus in self.corpora}
+        missing = shards[self._origins[shards] == UNMAPPED].tolist()
+        excess = len(self._mapped) + len(missing) - MAX_MAPPED_SHARDS
+        if excess > 0:
+            needed = set(shards.tolist())
+            for shard in [shard for shard in self._mapped if shard not in needed][:excess]:  # the oldest first
+                self._let_go(shard)
+        try:
+            for shard in missing:
+                self._mapped[shard] = self.cache.open(shard)
+                self._origins[shard] = self._mapped[shard].first_row - self._starts[shard] * self._row_bytes[shard]
+        finally:  # one that fails does not end the reading of others
+            self._memory = {corpus.dtype.itemsize: self._view(corpus.dtype.itemsize) for corpus in self.corpora}
 
     def _view(self, width: int) -> tuple[int, NDArray[Any]]:
         """All memory from the first mapped row to the last as one array, of whose items one begins at every byte.

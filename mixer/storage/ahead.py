@@ -98,19 +98,27 @@ class FetchAhead:
             upcoming.pass_by(step - self._num_in_flight)
             uses = upcoming.until(step + self._num_steps)
             self._publish(upcoming, step)
+            next_start = upcoming.next_start
         is_behind = False
-        for use in uses:
-            for shard in use.shards.tolist():
-                if not self._cache.is_ready(shard):
-                    is_behind = True
-                    self._begin(shard, max(use.start, step + self._publish_every))
-        self._wake_at = min(upcoming.next_start - self._num_steps, step + self._publish_every)
+        needed = ((shard, use.start) for use in uses for shard in use.shards.tolist())
+        for shard, start in needed:
+            if not self._cache.is_ready(shard):
+                is_behind = True
+                if not self._begin(shard, max(start, step + self._publish_every)):
+                    break  # nothing that is needed later goes before it
+        self._wake_at = min(next_start - self._num_steps, step + self._publish_every)
         return is_behind
 
-    def _begin(self, shard: int, needed_at: int) -> None:
-        if shard not in self._fetching and len(self._fetching) < self._num_threads:
-            self._fetching[shard] = threading.Thread(target=self._fetch, args=(shard, needed_at), daemon=True)
-            self._fetching[shard].start()
+    def _begin(self, shard: int, needed_at: int) -> bool:
+        """Whether the shard is being fetched now; False: there is no thread free for it."""
+        if shard in self._fetching:
+            return True
+        if len(self._fetching) >= self._num_threads:
+            return False
+        thread = threading.Thread(target=self._fetch, args=(shard, needed_at), daemon=True)
+        self._fetching[shard] = thread
+        thread.start()
+        return True
 
     def _fetch(self, shard: int, needed_at: int) -> None:
         done = False

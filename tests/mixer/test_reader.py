@@ -1,6 +1,8 @@
 """Rows from shards that streaming's own writer wrote, and every way in which they can be wrong."""
 
+import gc
 import json
+import multiprocessing
 import pickle
 import shutil
 from collections.abc import Callable
@@ -8,9 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mixer import CorpusError, ShardError
+from mixer import reader as reader_module
 from mixer.reader import RowReader, open_corpus
+from tests.mds import write_shards
 from tests.mixer.conftest import SEQ_LEN, SIZES, rows_of
 
 
@@ -47,6 +53,116 @@ def test_a_reader_reads_on_in_another_process(corpora: dict[str, Path]) -> None:
     reader = RowReader([open_corpus(corpora["math"])])
     reader.read([0])
     assert np.array_equal(pickle.loads(pickle.dumps(reader)).read([5]), rows_of("math")[[5]])
+
+
+def test_a_forked_process_reads_on_where_it_was_mapped(corpora: dict[str, Path]) -> None:
+    reader = RowReader([open_corpus(corpora["math"])])
+    reader.read([0])
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        assert np.array_equal(pool.apply(reader.read, ([36, 0],)), rows_of("math")[[36, 0]])
+    assert np.array_equal(reader.read([20]), rows_of("math")[[20]])
+
+
+def test_rows_go_where_they_are_wanted(corpora: dict[str, Path]) -> None:
+    reader = RowReader([open_corpus(corpora["math"])])
+    out = np.zeros((3, SEQ_LEN), np.uint16)
+    assert reader.read([5, 0, 5], out=out) is out
+    assert np.array_equal(out, rows_of("math")[[5, 0, 5]])
+    assert reader.read([], out=out) is out
+
+
+WIDTHS = ("uint16", "int32", "int64", "uint32")
+LARGEST = {"uint16": 65_535, "int32": 2**31 - 1, "uint32": 2**32 - 1, "int64": 2**62}
+
+
+@pytest.fixture(scope="module")
+def of_widths(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, np.ndarray]]:
+    """Corpora of every integer that shards can have, with the rows they were written from."""
+    folder, found = tmp_path_factory.mktemp("widths"), {}
+    for number, dtype in enumerate(WIDTHS):
+        rows = np.random.default_rng(number).integers(0, LARGEST[dtype], (90 + number, 8)).astype(dtype)
+        found[dtype] = write_shards(folder / dtype, rows), rows
+    return found
+
+
+@given(st.lists(st.sampled_from(WIDTHS), min_size=1, max_size=4), st.data())
+def test_any_addresses_are_rows_of_the_source(
+    of_widths: dict[str, tuple[Path, np.ndarray]], kinds: list[str], data: st.DataObject
+) -> None:
+    """In any order, of corpora of any widths, mapped all at once or by and by."""
+    reader = RowReader([open_corpus(of_widths[kind][0]) for kind in kinds])
+    sources = [of_widths[kind][1] for kind in kinds]
+    widest = max(sources, key=lambda rows: rows.itemsize).dtype
+    everything = np.concatenate([rows.astype(widest) for rows in sources])
+    assert reader.dtype == widest
+    for _ in range(data.draw(st.integers(1, 4))):
+        addresses = data.draw(st.lists(st.integers(0, len(everything) - 1), max_size=30))
+        assert np.array_equal(reader.read(addresses), everything[addresses])
+
+
+def test_only_so_many_shards_are_mapped(corpora: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Except by a batch that needs more at once."""
+    monkeypatch.setattr(reader_module, "MAX_MAPPED_SHARDS", 3)
+    reader = RowReader([open_corpus(corpora["c4"])])
+    for address in np.random.default_rng(0).integers(0, 500, 200):
+        assert np.array_equal(reader.read([address]), rows_of("c4")[[address]])
+        assert len(reader._mapped) <= 3
+    assert np.array_equal(reader.read(np.arange(500)), rows_of("c4"))
+    reader._let_go(0)
+    assert np.array_equal(reader.read([499, 0]), rows_of("c4")[[499, 0]])
+    assert len(reader._mapped) == 3
+
+
+def num_mapped(path: Path) -> int:
+    gc.collect()
+    return Path("/proc/self/maps").read_text().count(f"{path}")
+
+
+def test_what_is_removed_is_let_go_and_fetched_again(corpora: dict[str, Path], tmp_path: Path) -> None:
+    folder = tmp_path / "cache"
+    reader = RowReader([open_corpus(folder, str(corpora["c4"]))])
+    reader.read([0, 499])
+    assert num_mapped(folder) == 2
+    (folder / "shard.00000.mds").unlink()
+    reader._next_check = 0.0
+    reader.read([499])
+    assert num_mapped(folder) == 1
+    assert np.array_equal(reader.read([3]), rows_of("c4")[[3]])
+    assert num_mapped(folder) == 2
+
+
+def test_a_file_that_is_written_to_while_it_is_in_use(copy: Path) -> None:
+    reader = RowReader([open_corpus(copy)])
+    reader.read([0, 499])
+    with (copy / "shard.00000.mds").open("r+b") as file:
+        file.seek(-1, 2)
+        file.write(b"x")
+    reader._next_check = 0.0
+    for _ in range(2):
+        with pytest.raises(ShardError, match=r"shard\.00000\.mds was changed while it was in use: .*last checkpoint"):
+            reader.read([499])
+
+
+def test_a_file_that_is_replaced_is_read_anew(copy: Path, tmp_path: Path) -> None:
+    reader = RowReader([open_corpus(copy)])
+    reader.read([0])
+    shutil.copy(copy / "shard.00000.mds", tmp_path / "fresh")
+    (tmp_path / "fresh").replace(copy / "shard.00000.mds")
+    reader._next_check = 0.0
+    assert np.array_equal(reader.read([1]), rows_of("c4")[[1]])
+    assert reader._mapped[0].identity.inode == (copy / "shard.00000.mds").stat().st_ino
+
+
+def test_after_a_shard_that_fails_the_others_are_read_right(copy: Path) -> None:
+    """Those mapped before it in the same batch as well."""
+    truncate(copy / "shard.00003.mds")
+    reader = RowReader([open_corpus(copy)])
+    reader.read([499])
+    starts = reader._starts
+    with pytest.raises(ShardError, match=r"shard\.00003\.mds"):
+        reader.read([starts[0], starts[1], starts[3]])
+    wanted = [int(starts[0]), int(starts[1]), 499]
+    assert np.array_equal(reader.read(wanted), rows_of("c4")[wanted])
 
 
 def truncate(shard: Path) -> None:
