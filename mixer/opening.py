@@ -49,6 +49,7 @@ class _Definition(BaseModel):
     seq_len: PositiveInt
     num_steps: PositiveInt
     shuffle_window: PositiveInt
+    num_groups: PositiveInt = 1
     corpora: dict[StrictStr, _Corpus]
     schedule: dict[str, Any]
 
@@ -138,6 +139,7 @@ def _kept(obj: Mapping[str, Any], where: str) -> PlannedRun:
         corpora={name: Corpus(**dict(corpus)) for name, corpus in definition.corpora.items()},
         data_seed=definition.data_seed,
         shuffle_window=definition.shuffle_window,
+        num_groups=definition.num_groups,
         ledger=ledger,
         frontier=kept.frontier,
         step=kept.step,

@@ -9,7 +9,7 @@ import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from mixer import Corpus, Ledger, Plan, Revision, Schedule, ScheduleError
+from mixer import Corpus, Ledger, Plan, Revision, Schedule, ScheduleError, groups
 from mixer.changes import MAKES_A_NAME, Change
 from service.schemas import RevisionIn
 
@@ -40,8 +40,8 @@ def make_plan(definition: Mapping[str, Any], schedule: Schedule) -> Plan:
     """
     kept = ("shard_sizes", "max_epochs", "then")
     corpora = {name: Corpus(**{key: corpus[key] for key in kept}) for name, corpus in definition["corpora"].items()}
-    seed, window = definition["data_seed"], definition["shuffle_window"]
-    return Plan(schedule, corpora=corpora, data_seed=seed, shuffle_window=window)
+    order = {key: definition[key] for key in ("data_seed", "shuffle_window")}
+    return groups.make_plan(schedule, corpora, **order, num_groups=definition.get("num_groups", 1))
 
 
 def plan_edit(definition: Mapping[str, Any], ledger: Ledger, edit: RevisionIn) -> Plan:

@@ -113,6 +113,7 @@ class RunIn(_In):
     seq_len: Annotated[int, Field(ge=1, le=2**24)]
     num_steps: Annotated[int, Field(ge=1, le=10**12)]
     shuffle_window: Annotated[int, Field(ge=1, le=2**20)] = 16
+    num_groups: Annotated[int, Field(ge=1, le=2**12, description="node groups, each with its part of every corpus")] = 1
     corpora: dict[CorpusName, CorpusIn] = Field(min_length=1, max_length=256)
     schedule: BaseScheduleIn
 
@@ -205,6 +206,7 @@ class RunOut(_Out):
     seq_len: int
     num_steps: int
     shuffle_window: int
+    num_groups: int
     order_version: int
     corpora: dict[str, CorpusOut]
     revision: int = Field(description="the newest revision in force; 0 is the schedule the run was made with")

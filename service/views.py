@@ -43,6 +43,7 @@ def run(state: State) -> RunOut:
         corpora=corpora,
         **{name: getattr(row, name) for name in head},
         **{name: definition[name] for name in kept},
+        num_groups=definition.get("num_groups", 1),
     )
 
 

@@ -198,6 +198,7 @@ class Config(_Section):
     device: Literal["auto", "cpu", "gpu"] = "auto"
     corpora: Annotated[dict[str, CorpusConfig], Field(min_length=1)]
     shuffle_window: PositiveInt = 16
+    num_groups: PositiveInt = 1
     num_workers: Annotated[int, Field(ge=0)] = 2
     reading: ReadingConfig = ReadingConfig()
     schedule: dict[str, Any]

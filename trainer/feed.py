@@ -20,7 +20,7 @@ from mixer import Ledger, Revision
 from mixer.dataset import PlannedDataset, PlannedSampler, collate, end_with_parent
 from mixer.reading import rank_batch_size
 from mixer.storage.ahead import FetchAhead
-from mixer.storage.upcoming import next_uses
+from mixer.storage.upcoming import next_uses, shares_of
 from trainer.config import PREFETCH_FACTOR
 from trainer.sources import Sources
 from trainer.spent import Spent
@@ -42,9 +42,12 @@ class _TimedLoader(DataLoader):
 
 
 class Feed:
-    """The training data of one rank. Raises mixer's MixerError where the batch does not divide over the ranks."""
+    """The training data of one rank; `ranks_here` are those of its machine, which share a cache (default: it alone).
 
-    def __init__(self, sources: Sources, *, rank: int, num_ranks: int) -> None:
+    Raises mixer's MixerError where the batch does not divide over the ranks.
+    """
+
+    def __init__(self, sources: Sources, *, rank: int, num_ranks: int, ranks_here: range | None = None) -> None:
         self._config = config = sources.config
         self._rank = rank
         self.names = sources.names
@@ -58,6 +61,8 @@ class Feed:
             num_steps=config.steps(config.reading.fetch_ahead),
             num_in_flight=config.num_batches_ahead + 2,
             num_threads=config.reading.threads,
+            ranks=ranks_here or range(rank, rank + 1),
+            num_ranks=num_ranks,
         )
         self._dataset = PlannedDataset(
             rows,
@@ -94,9 +99,10 @@ class Feed:
         return self._dataset.rows.corpus_of(batch["addresses"])
 
     def next_uses(self, step: int) -> dict[str, tuple[int, int]]:
-        """Of each corpus, by its name in the plan, the step after `step` that first needs other shards, and a shard."""
+        """By corpus (its name in the plan) the step after `step` at which this rank needs other shards, and a shard."""
         shelf = self._dataset.rows.cache.shelf
-        uses = next_uses(self._reading.plan, step, dict(zip(self.names, shelf.firsts, strict=False)))
+        (share, *_) = shares_of(self._reading.plan, range(self._rank, self._rank + 1), self._num_ranks)
+        uses = next_uses(share, step, dict(zip(self.names, shelf.firsts, strict=False)))
         return {name: (use.start, shelf.find(int(use.shards[0]))[2]) for name, use in uses.items()}
 
     def spent_on(self, batch: Batch) -> Spent:

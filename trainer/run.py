@@ -65,7 +65,13 @@ def train(config: Config, sources: Sources) -> None:
     device = config.device if config.device != "auto" else ("gpu" if torch.cuda.is_available() else "cpu")
     dist.initialize_dist(device)
     load_path = resume_point(config)
-    feed = Feed(sources, rank=dist.get_global_rank(), num_ranks=dist.get_world_size())
+    first_here = dist.get_global_rank() - dist.get_local_rank()
+    feed = Feed(
+        sources,
+        rank=dist.get_global_rank(),
+        num_ranks=dist.get_world_size(),
+        ranks_here=range(first_here, first_here + dist.get_local_world_size()),
+    )
     model = build_model(config.model, seq_len=config.seq_len, seed=config.seed)
     trainer = Trainer(
         run_name=config.run_name,

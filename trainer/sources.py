@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from mixer import Corpus, CorpusError, Ledger, Plan
+from mixer.groups import make_plan
 from mixer.reader import RowReader
 from mixer.reading import Reading
 from mixer.storage import StoredCorpus, open_corpus
@@ -50,8 +51,12 @@ class Sources:
     def plan(self) -> Plan:
         """The plan of the schedule in the file; raises mixer's RepetitionError and others of its tree."""
         config = self.config
-        return Plan(
-            config.base_schedule(), self.corpora, data_seed=config.data_seed, shuffle_window=config.shuffle_window
+        return make_plan(
+            config.base_schedule(),
+            self.corpora,
+            data_seed=config.data_seed,
+            shuffle_window=config.shuffle_window,
+            num_groups=config.num_groups,
         )
 
     def rows(self) -> RowReader:
@@ -69,6 +74,7 @@ class Sources:
             bases=dict(zip(self.names, rows.bases.tolist(), strict=True)),
             data_seed=self.config.data_seed,
             shuffle_window=self.config.shuffle_window,
+            num_groups=self.config.num_groups,
             frontier=0 if self.config.service or self.config.dynamic else None,
         )
 
@@ -99,6 +105,7 @@ class Sources:
             "seq_len": config.seq_len,
             "num_steps": config.num_steps,
             "shuffle_window": config.shuffle_window,
+            "num_groups": config.num_groups,
             "corpora": corpora,
             "schedule": config.base_schedule().to_dict(),
         }

@@ -15,7 +15,7 @@ from mixer.errors import MixerError
 from mixer.plan import Plan
 from mixer.reading import Reading
 from mixer.storage.cache import Cache
-from mixer.storage.upcoming import Upcoming
+from mixer.storage.upcoming import Upcoming, shares_of
 
 PAUSE_S = 1.0  # after which what failed, or found no room, is tried again
 
@@ -37,6 +37,7 @@ class FetchAhead:
         cache: of the corpora in the order of `names`, by which the plan knows them.
         num_in_flight: steps that may be read still when a later one is handed out: nothing that these use is removed.
         num_threads: how many shards are made ready at the same time.
+        ranks: those of the `num_ranks` that share the cache; with node groups, only what these read is fetched.
     """
 
     def __init__(
@@ -48,11 +49,14 @@ class FetchAhead:
         num_steps: int,
         num_in_flight: int = 8,
         num_threads: int = 4,
+        ranks: range = range(1),
+        num_ranks: int = 1,
     ) -> None:
         self._cache, self._reading = cache, reading
         self._firsts = dict(zip(names, cache.shelf.firsts, strict=False))
         self._num_steps, self._num_in_flight, self._num_threads = num_steps, num_in_flight, num_threads
         self._publish_every = max(1, num_in_flight // 2)  # steps
+        self._ranks, self._num_ranks = ranks, num_ranks
         self._step, self._wake_at = 0, 0
         self._moved, self._ended, self._looking = threading.Event(), threading.Event(), threading.Lock()
         self._thread: threading.Thread | None = None
@@ -135,7 +139,8 @@ class FetchAhead:
         stretch = bisect_right(plan.stretch_starts, step)
         if self._view is None or self._view.plan is not plan or self._view.stretch != stretch:
             start = max(step - self._num_in_flight, self._reading.next_step)
-            self._view = _View(plan, stretch, Upcoming(plan, start, self._firsts))
+            shares = shares_of(plan, self._ranks, self._num_ranks)
+            self._view = _View(plan, stretch, Upcoming(shares, start, self._firsts))
         return self._view.upcoming
 
     def _publish(self, upcoming: Upcoming, step: int) -> None:

@@ -5,13 +5,13 @@ sample to that of its last. So what will be needed, and in which order, is known
 """
 
 import heapq
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mixer.groups import GroupShare
+from mixer.groups import GroupedPlan, GroupShare
 from mixer.plan import Plan
 from mixer.storage.budget import NEVER, Needs
 
@@ -39,7 +39,7 @@ def uses_from(plan: Plan | GroupShare, step: int, firsts: Mapping[str, int]) -> 
     return heapq.merge(*uses, key=lambda use: use[0])
 
 
-def next_uses(plan: Plan, step: int, firsts: Mapping[str, int]) -> dict[str, Use]:
+def next_uses(plan: Plan | GroupShare, step: int, firsts: Mapping[str, int]) -> dict[str, Use]:
     """Of each corpus the window that it will enter next after `step`, unless the run ends before."""
     ordinals, found = plan.drawn_before(step), {}
     for name in plan.names:
@@ -61,11 +61,18 @@ def _uses_of(plan: Plan | GroupShare, name: str, ordinal: int, first_shard: int)
         ordinal = window.end
 
 
-class Upcoming:
-    """The uses of a plan from a step on, looked up once each; `plan` and `firsts` as in `uses_from`."""
+def shares_of(plan: Plan, ranks: range, num_ranks: int) -> Sequence[Plan | GroupShare]:
+    """What is read by these of so many ranks: the whole plan, or the shares of the node groups in which they stand."""
+    if not isinstance(plan, GroupedPlan):
+        return [plan]
+    return [plan.share_of(group) for group in sorted({g for rank in ranks for g in plan.groups_of(rank, num_ranks)})]
 
-    def __init__(self, plan: Plan, step: int, firsts: Mapping[str, int]) -> None:
-        self._rest = uses_from(plan, step, firsts)
+
+class Upcoming:
+    """The uses of plans from a step on, looked up once each; `plans` and `firsts` as in `uses_from`."""
+
+    def __init__(self, plans: Sequence[Plan | GroupShare], step: int, firsts: Mapping[str, int]) -> None:
+        self._rest = heapq.merge(*(uses_from(plan, step, firsts) for plan in plans), key=lambda use: use[0])
         self._known: list[Use] = []
         self._following: Use | None = next(self._rest, None)
         self.num_known = 0

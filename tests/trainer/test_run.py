@@ -248,3 +248,26 @@ def test_another_batch_size_is_refused_with_what_to_do(undisturbed: Path, corpor
     last = run.output.splitlines()[-1]
     assert "global_batch_size was 16, is 32" in last
     assert "name a new one under schedule.batch_sizes, from 12ba on or later" in last
+
+
+def test_node_groups_read_their_own_parts_on_any_ranks(corpora: Path, tmp_path: Path) -> None:
+    """Two groups: on two ranks each reads its part; killed, then one rank reads both. All batches are as planned."""
+    config = run_config(corpora, tmp_path, num_groups=2, num_workers=1, max_duration="14ba", schedule=SHORT)
+    run = Run([str(config)], tmp_path, num_ranks=2)
+    wait_for_step(run, tmp_path / "metrics.jsonl", 6)
+    run.kill()
+    run = Run([str(config)], tmp_path)
+    assert run.wait() == 0, run.output
+    sources = open_sources(load(config))
+    plan, rows = sources.plan(), sources.rows()
+    assert plan.num_groups == 2
+    for step, line in last_of_each_step(tmp_path / "metrics.jsonl").items():
+        batch = plan.batch(step)
+        assert line["digest"] == digest_rows(rows.read(rows.bases[batch.corpus] + batch.sample_id))
+        groups = [
+            plan.parts_of(plan.names[c]).to_part(int(s))[0] for c, s in zip(batch.corpus, batch.sample_id, strict=True)
+        ]
+        assert groups == [0] * 8 + [1] * 8
+
+
+SHORT = {"phases": [{"start": 0, "mixture": {"c4": 1.0}}, {"start": 7, "mixture": {"c4": 0.5, "code": 0.5}}]}

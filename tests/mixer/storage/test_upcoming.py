@@ -173,7 +173,7 @@ def test_looking_further_and_forgetting(run: Run, data: st.DataObject) -> None:
     num_steps = run.plan.schedule.num_steps
     start = data.draw(st.integers(0, num_steps))
     everything = list(uses_from(run.plan, start, run.firsts))
-    upcoming, passed = Upcoming(run.plan, start, run.firsts), 0
+    upcoming, passed = Upcoming([run.plan], start, run.firsts), 0
     for step in sorted(data.draw(st.lists(st.integers(start, num_steps + 3), max_size=4))):
         passed = max(passed, step - data.draw(st.integers(0, 5)))
         upcoming.pass_by(passed)
@@ -189,7 +189,7 @@ def test_needs_say_when_each_shard_is_read_first(run: Run, data: st.DataObject) 
     start = data.draw(st.integers(0, run.plan.schedule.num_steps))
     uses = list(uses_from(run.plan, start, run.firsts))
     num_ahead = data.draw(st.integers(0, 20))
-    needs = Upcoming(run.plan, start, run.firsts).needs(run.num_shards, num_ahead=num_ahead, keep_until=start + 3)
+    needs = Upcoming([run.plan], start, run.firsts).needs(run.num_shards, num_ahead=num_ahead, keep_until=start + 3)
     expected, ahead = np.full(run.num_shards, NEVER), 0
     for use in uses:
         if ahead >= num_ahead:
