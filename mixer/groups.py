@@ -170,6 +170,10 @@ class GroupedPlan(Plan):
             "without num_groups only"
         )
 
+    def num_readable(self, corpus: str) -> int:
+        """Samples of a whole epoch of a corpus, of all groups together."""
+        return sum(self.order_of_group(corpus, group).num_readable for group in range(self.num_groups))
+
     def order_of_group(self, corpus: str, group: int) -> CorpusOrder:
         """The order in which the group reads its part of a corpus, by ordinal; in numbers within the part."""
         return self._members.order(self._index(corpus), group)

@@ -163,6 +163,10 @@ class Plan:
         """The order in which the samples of a corpus are read, by ordinal."""
         return self._orders[self._index(corpus)]
 
+    def num_readable(self, corpus: str) -> int:
+        """Samples of a whole epoch of a corpus, at the end of the run."""
+        return self.order_of(corpus).num_readable
+
     def past(self, step: int) -> Past:
         """What the steps before leave to those from `past.step` on: the start of the stretch of the last step before.
 

@@ -73,9 +73,7 @@ class Runs:
         corpora since (`edits.differences`). `NameTakenError` when the definition differs otherwise;
         `mixer.MixerError` when schedule and corpora do not fit.
         """
-        definition = run.model_dump()
-        if definition["num_groups"] == 1:
-            del definition["num_groups"]  # as in runs that were made before there were groups
+        definition = run.definition()
         ledger = Ledger(base=base_schedule(definition))
         definition["schedule"] = ledger.base.to_dict()
         content = Content(definition=definition, ledger=ledger, plan=make_plan(definition, ledger.schedule))

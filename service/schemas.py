@@ -117,6 +117,10 @@ class RunIn(_In):
     corpora: dict[CorpusName, CorpusIn] = Field(min_length=1, max_length=256)
     schedule: BaseScheduleIn
 
+    def definition(self) -> dict[str, Any]:
+        """As it is kept: a run without groups as those that were made before there were any."""
+        return self.model_dump(exclude={"num_groups"} if self.num_groups == 1 else None)
+
 
 class RevisionIn(_In):
     """An edit: from `effective_step` on, `mixture` (reached over `ramp`) or the phases of `schedule`, `corpora`, and

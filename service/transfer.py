@@ -74,7 +74,7 @@ def import_ledger(store: Store, lines: Sequence[str]) -> RunRow:
     if head.order_version != ORDER_VERSION:
         raise OrderVersionError(head.order_version, ORDER_VERSION)
     revisions, reports = _body(items)
-    definition = head.definition.model_dump()
+    definition = head.definition.definition()
     try:
         history = [Revision(**item.model_dump(exclude={"superseded_time"})) for item in revisions]
         definition["schedule"] = rebuild(definition, history).ledger.base.to_dict()

@@ -75,7 +75,7 @@ def _forecast(sources: Sources) -> Iterator[str]:
     for name, corpus in forecast.items():
         yield (
             f"  {name:<{width}}  {corpus.samples:>15,} samples  {corpus.tokens:>19,} tokens  "
-            f"{corpus.epochs:>8.3f} epochs of {plan.order_of(name).num_readable:,}"
+            f"{corpus.epochs:>8.3f} epochs of {plan.num_readable(name):,}"
         )
     for name, corpus in forecast.items():
         if corpus.first_repeat_step is not None:
