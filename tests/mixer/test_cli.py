@@ -201,7 +201,7 @@ def test_an_answer_tells_what_else_repeats(config: Path, capsys: pytest.CaptureF
 def test_what_is_needed_with_bytes_of_what_is_on_disk(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name, sizes in (("c4", [50] * 10), ("math", [20, 17])):
         shards = [
-            {"column_encodings": ["ndarray:uint16:16"], "samples": size,
+            {"column_names": ["tokens"], "column_encodings": ["ndarray:uint16:16"], "samples": size,
              "raw_data": {"basename": f"shard.{number:05}.mds", "bytes": 100 + 36 * size}}
             for number, size in enumerate(sizes)
         ]  # fmt: skip
