@@ -17,7 +17,8 @@ import yaml
 
 from demo.metrics import History, Line
 from mixer import Ledger, Plan, Revision, Schedule
-from mixer.reader import LocalCorpus, RowReader, open_corpus
+from mixer.reader import RowReader, open_corpus
+from mixer.storage import StoredCorpus
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,7 +146,7 @@ def _order_faults(history: History, num_steps: int) -> Iterator[str]:
         yield f"the run has {num_steps} steps, {expected} were trained"
 
 
-def _data_faults(run: Run, opened: Mapping[str, LocalCorpus]) -> Iterator[str]:
+def _data_faults(run: Run, opened: Mapping[str, StoredCorpus]) -> Iterator[str]:
     """Corpora whose shards on disk are not those that the run was defined with."""
     for name, corpus in opened.items():
         defined = run.definition["corpora"][name]

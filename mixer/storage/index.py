@@ -150,7 +150,7 @@ def _by_manifest(path: Path, remote: Remote | None, index: bytes, raw: bytes) ->
         dtype, seq_len = str(parameters["dtype"]), int(parameters["seq_len"])
         named, index_sha256 = str(manifest["fingerprint"]), str(manifest["index_sha256"])
         tokenizer, vocab_size = parameters["tokenizer_sha256"], parameters["vocab_size"]
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise CorpusError(
             f"{path / MANIFEST} is not a whole manifest ({error or type(error).__name__}): {_mend(remote)}",
             path=str(path),
@@ -188,43 +188,75 @@ def _by_index(path: Path, remote: Remote | None, raw: bytes) -> StoredCorpus:
         raise _empty(path)
     try:
         columns = [dict(zip(s["column_names"], s["column_encodings"], strict=True)) for s in shards]
-        sizes, num_bytes = [int(s["samples"]) for s in shards], [int(s["raw_data"]["bytes"]) for s in shards]
-        names, digests = zip(*(_file(path, s["raw_data"]) for s in shards), strict=True)
+        sizes = np.array([int(s["samples"]) for s in shards], np.int64)
+        num_bytes = np.array([int(s["raw_data"]["bytes"]) for s in shards], np.int64)
+        names, digests = zip(*(_file(path, s, "raw_data") for s in shards), strict=True)
         zipped = [_zipped(path, s) for s in shards]
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise CorpusError(
             f"{path / INDEX} does not list shards as MDS does ({error!r}): {_mend(remote)}", path=str(path)
         ) from error
-    if any(column != columns[0] for column in columns) or min(sizes) < 0:
+    if any(column != columns[0] for column in columns) or sizes.min() < 0:
         found = sorted({"+".join(map(str, column.values())) for column in columns})
         raise CorpusError(f"{path}: expected shards that all have the same columns, found {found}", path=str(path))
-    if repeated := [name for name, count in Counter(names).items() if count > 1]:
+    every_name = [*names, *(packed.name for packed in zipped if packed)]
+    if repeated := [name for name, count in Counter(every_name).items() if count > 1]:
         raise CorpusError(f"{path / INDEX} lists {repeated[0]} more than once: {_mend(remote)}", path=str(path))
-    return StoredCorpus(
+    if None in digests and any(digests):
+        raise CorpusError(
+            f"{path / INDEX} has hashes of other shards, but none of {names[digests.index(None)]}: {_mend(remote)}",
+            path=str(path),
+        )
+    corpus = StoredCorpus(
         path=path,
         remote=remote,
         shard_names=names,
-        shard_bytes=np.array(num_bytes, np.int64),
-        shard_sizes=np.array(sizes, np.int64),
+        shard_bytes=num_bytes,
+        shard_sizes=sizes,
         digests=digests,
         zipped=zipped if any(zipped) else None,
         columns={str(name): str(encoding) for name, encoding in columns[0].items()},
         fingerprint=sha256(raw).hexdigest(),
     )
+    _check_sizes(corpus, shards)
+    return corpus
 
 
-def _file(path: Path, entry: Mapping[str, Any]) -> tuple[str, str | None]:
-    """Name and digest of a file that an index lists."""
-    name = str(entry["basename"])
+def _check_sizes(corpus: StoredCorpus, shards: Sequence[Mapping[str, Any]]) -> None:
+    """Raises CorpusError where a shard of so many bytes cannot hold the rows that the index says: see `mapping`.
+
+    What is not rows and offsets describes the columns: in as many bytes in all shards of one description.
+    """
+    if not corpus.num_samples:
+        raise _empty(corpus.path)
+    if not corpus.has_fixed_rows:
+        return
+    row_bytes, known = corpus.seq_len * corpus.dtype.itemsize, dict[str, int]()
+    for shard, samples, num_bytes in zip(shards, corpus.shard_sizes.tolist(), corpus.shard_bytes.tolist(), strict=True):
+        rest = num_bytes - 4 * (samples + 2) - samples * row_bytes
+        description = str([shard[key] for key in sorted(shard) if key not in ("samples", "raw_data", "zip_data")])
+        if row_bytes == 0 or rest <= 0 or known.setdefault(description, rest) != rest:
+            raise CorpusError(
+                f"{corpus.path / INDEX}: {shard['raw_data']['basename']} cannot hold {samples} rows of {row_bytes} "
+                f"bytes in {num_bytes}: {_mend(corpus.remote)}",
+                path=str(corpus.path),
+            )
+
+
+def _file(path: Path, shard: Mapping[str, Any], form: str) -> tuple[str, str | None]:
+    """Name and digest of the file of a shard that an index lists; `form` is "raw_data" or "zip_data"."""
+    name, digest = str(shard[form]["basename"]), choose_digest(shard[form].get("hashes"))
     if Path(name).name != name or name.startswith(".") or name in ("", INDEX, MANIFEST):
         raise CorpusError(f"{path / INDEX}: '{name}' is not the name of a shard in this folder", path=str(path))
-    return name, choose_digest(entry.get("hashes"))
+    if digest is None and (said := shard.get("hashes")):
+        raise CorpusError(f"{path / INDEX} says that {name} has a hash ({said}), which it lacks", path=str(path))
+    return name, digest
 
 
 def _zipped(path: Path, shard: Mapping[str, Any]) -> Zipped | None:
     if not shard.get("zip_data"):
         return None
-    name, digest = _file(path, shard["zip_data"])
+    name, digest = _file(path, shard, "zip_data")
     return Zipped(name, int(shard["zip_data"]["bytes"]), digest, str(shard["compression"]))
 
 
