@@ -1,4 +1,4 @@
-"""Random corruptions of shards, index, manifest and marks: no wrong row is ever served, and each is reported or repaired.
+"""Random corruptions of shards, index, manifest and marks: no wrong row is served, each is reported or repaired.
 
 After each corruption everything is opened anew and every row is read. What may come of it is known before (`_allowed`):
 an error of mixer's that says where (`reported`), or every row as it was written (`right`). The latter is asked for with
@@ -11,7 +11,8 @@ an intact remote folder, or an intact compressed shard, behind what was hit. It 
   unpacked, a remote one that is in the cache.
 
 What leaves every file as it was is no corruption and is not counted. Beyond detection is an index that was written, or
-spoiled everywhere at once, so that it neither has hashes nor says that it should: such corpora are not in here.
+spoiled everywhere at once, so that it neither has hashes nor says that it should, and one, without a manifest, that
+lacks a whole shard: such corpora are not in here.
 """
 
 import json
@@ -131,6 +132,8 @@ def edit_field(path: Path, chance: random.Random) -> None:
     content = json.loads(path.read_bytes())
     holder, key = chance.choice(list(_fields(content)))
     how = chance.choice(["value", "value", "rename", "remove"])
+    if holder is content["shards"]:
+        return  # a whole shard less is another corpus, and a manifest or a checkpoint's fingerprint tells
     if how == "value":
         holder[key] = _another(holder[key], chance)
     else:
@@ -216,9 +219,7 @@ class Campaign:
         path = self._choose(hit)
         what = {".mds": "shard", ".zstd": "packed shard", ".json": path.stem}[path.suffix]
         what = "mark" if path.parent.name == MARKS else what
-        kind = self.chance.choice(
-            {"index": OF_INDEX, "corpus": OF_JSON, "mark": OF_MARKS}.get(what, OF_SHARDS)
-        )
+        kind = self.chance.choice({"index": OF_INDEX, "corpus": OF_JSON, "mark": OF_MARKS}.get(what, OF_SHARDS))
         if kind in (take_siblings, swap_shards) and not _alike(path):
             return
         if kind is take_anothers and not (path.parent.parent / "other" / path.name).exists():
@@ -229,7 +230,7 @@ class Campaign:
             self._judge(local, remote, place=place, form=form, what=what, kind=kind.__name__)
 
     def _prepare(self, trial: Path, place: str) -> tuple[Path, Path, Path | None]:
-        """(the folder to be hit, the folder to read, its remote), where what can be verified often was, and is marked."""
+        """(the folder to be hit, the folder to read, its remote); what can be verified often was, and is marked."""
         source, corpus = trial / "source", trial / "corpus"
         _copy(source, corpus)
         local, remote = {
