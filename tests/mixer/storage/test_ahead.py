@@ -209,10 +209,10 @@ def test_what_is_in_flight_is_never_removed(
     """With hardly any room: what the steps under way read stays until they are through."""
     monkeypatch.setattr(ahead, "PAUSE_S", 0.005)
     size = int(stored[0].shard_bytes[0])
-    cache, reading = Cache(stored, limit=4 * size), reading_of(stored)
-    one = started(cache, reading, num_steps=30)
+    cache, reading = Cache(stored, limit=4 * size), reading_of(stored, num_steps=300)
+    one = started(cache, reading, num_steps=60)
     one.advance(0)
-    before = set(needed(reading, 0, 30)[:4])
+    before = set(needed(reading, 0, 60)[:4])
     wait_until(lambda: present(cache) == before)
     rounds = Counter[str]()
     begin = one._begin_fetching
