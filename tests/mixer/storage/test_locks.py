@@ -94,6 +94,16 @@ def test_a_forked_child_holds_nothing_and_frees_nothing(tmp_path: Path) -> None:
     assert seen_elsewhere(tmp_path, 3)
 
 
+def test_what_was_held_at_the_fork_is_free_to_the_child_later(tmp_path: Path) -> None:
+    locks = Locks(tmp_path)
+    mine, theirs = FORK.Pipe()
+    with locks.holding(3):
+        child = FORK.Process(target=lambda: theirs.send((theirs.recv(), is_free(locks, 3))), daemon=True)
+        child.start()
+    mine.send("freed")
+    assert mine.recv() == ("freed", True)
+
+
 @pytest.mark.parametrize("other", [lambda locks, folder: locks, lambda locks, folder: Locks(folder)])
 def test_threads_of_one_process_keep_each_other_out(tmp_path: Path, other: Callable[[Locks, Path], Locks]) -> None:
     """Through one object, or through two of the same folder."""
