@@ -8,6 +8,7 @@ others wait for it. A shard appears under its name whole and verified, or not at
 import contextlib
 import logging
 import os
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -138,7 +139,10 @@ class Cache:
         begin = time.monotonic()
         place, _, number = self.shelf.find(shard)
         lock = self._locks[place].holding(number + 1) if place in self._locks else contextlib.nullcontext()
-        with lock:
+        with (
+            _saying_after(LONG_WAIT_S, "waiting for %s: it is still being fetched or verified", self.shelf.path(shard)),
+            lock,
+        ):
             if not self.is_ready(shard):
                 self._make_ready(shard)
         waited = time.monotonic() - begin
@@ -253,6 +257,18 @@ def _unpack(packed: Path, target: Path, zipped: Zipped, source: Remote) -> str |
     target.write_bytes(unpacked)
     packed.unlink()
     return None
+
+
+@contextmanager
+def _saying_after(seconds: float, message: str, *values: object) -> Iterator[None]:
+    """Log a warning where what is done inside takes longer, while it does."""
+    timer = threading.Timer(seconds, _log.warning, (message, *values))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 @contextmanager
