@@ -93,6 +93,7 @@ class Cache:
                     num_samples=int(corpus.shard_sizes[number]),
                     row_bytes=corpus.seq_len * corpus.dtype.itemsize,
                     num_bytes=int(corpus.shard_bytes[number]),
+                    encoding=next(iter(corpus.columns.values())),
                 )
             except ShardError:
                 if attempt == 2 or self.is_ready(shard):

@@ -27,8 +27,11 @@ class Mapping(NamedTuple):
     identity: Identity
 
 
-def map_shard(path: Path, *, num_samples: int, row_bytes: int, num_bytes: int) -> Mapping:
-    """Map the shard at `path`. Raises ShardError unless it has the rows that its index says."""
+def map_shard(path: Path, *, num_samples: int, row_bytes: int, num_bytes: int, encoding: str | None = None) -> Mapping:
+    """Map the shard at `path`. Raises ShardError unless it has the rows that its index says.
+
+    And unless it says itself that they are of this MDS `encoding`, if that is given: others can be of the same size.
+    """
     try:
         with path.open("rb", buffering=0) as file:
             identity = Identity.of(os.fstat(file.fileno()))
@@ -46,4 +49,6 @@ def map_shard(path: Path, *, num_samples: int, row_bytes: int, num_bytes: int) -
         raise ShardError(
             f"shard {path} does not hold {num_samples} rows of {row_bytes} bytes: corrupt; {AGAIN}", path=str(path)
         )
+    if encoding and f'"{encoding}"'.encode() not in data[4 * (num_samples + 2) : header[1]].tobytes():
+        raise ShardError(f"shard {path} does not hold rows of {encoding}, as its index says; {AGAIN}", path=str(path))
     return Mapping(data, data.ctypes.data + int(header[1]), identity)

@@ -115,6 +115,45 @@ def test_manifests_of_the_first_formats(folder: Path, number: int) -> None:
         open_corpus(folder)
 
 
+def spoil_index(folder: Path, change: Callable[[list[dict]], object]) -> None:
+    """`change` the shards of an index that no manifest holds against it."""
+    (folder / "corpus.json").unlink()
+    edit(folder / "index.json", lambda content: change(content["shards"]))
+
+
+@pytest.mark.parametrize("hashes", [None, {}, {"sha-256": "0" * 64}, {"sha256": ""}])
+def test_an_index_that_has_lost_a_hash_is_refused(folder: Path, hashes: dict | None) -> None:
+    spoil_index(folder, lambda shards: shards[1]["raw_data"].update(hashes=hashes))
+    with pytest.raises(CorpusError, match=r"says that shard\.00001\.mds has a hash \(\['sha256'\]\), which it lacks"):
+        open_corpus(folder)
+
+
+def test_an_index_with_hashes_of_some_shards_is_refused(folder: Path) -> None:
+    spoil_index(folder, lambda shards: (shards[1].update(hashes=[]), shards[1]["raw_data"].update(hashes={})))
+    with pytest.raises(CorpusError, match=r"has hashes of other shards, but none of shard\.00001\.mds"):
+        open_corpus(folder)
+
+
+@pytest.mark.parametrize("samples", [0, 9, 11, 10**15])
+def test_more_or_fewer_rows_than_a_shard_can_hold_are_refused(folder: Path, samples: int) -> None:
+    spoil_index(folder, lambda shards: shards[1].update(samples=samples))
+    with pytest.raises(CorpusError, match=rf"shard\.00001\.mds cannot hold {samples} rows of 256 bytes in"):
+        open_corpus(folder)
+
+
+def test_an_index_without_a_single_row_is_that_of_an_empty_split(folder: Path) -> None:
+    spoil_index(folder, lambda shards: [shard.update(samples=0) for shard in shards])
+    with pytest.raises(CorpusError, match="the split is empty"):
+        open_corpus(folder)
+
+
+def test_one_file_cannot_be_two_compressed_shards(folder: Path) -> None:
+    packed = {"basename": "a.zstd", "bytes": 1, "hashes": {"sha256": "0" * 64}}
+    spoil_index(folder, lambda shards: [shard.update(zip_data=packed, compression="zstd") for shard in shards])
+    with pytest.raises(CorpusError, match=r"lists a\.zstd more than once"):
+        open_corpus(folder)
+
+
 def test_an_index_of_another_corpus(folder: Path) -> None:
     edit(folder / "index.json", lambda content: content["shards"].pop())
     with pytest.raises(CorpusError, match=r"index\.json is not the index of the manifest beside it"):
@@ -137,7 +176,9 @@ def test_a_torn_manifest_is_named(folder: Path, content: bytes) -> None:
         lambda shard: shard["raw_data"].pop("basename"),
         lambda shard: shard["raw_data"].update(hashes=[1]),
         lambda shard: shard["column_names"].append("more"),
-        lambda shard: shard.update(zip_data={"basename": "x", "bytes": 1, "hashes": {}}),
+        lambda shard: shard.update(zip_data={"basename": "x", "bytes": 1, "hashes": {"sha256": "0" * 64}}),
+        lambda shard: shard.update(samples=float("inf")),
+        lambda shard: shard["raw_data"].update(bytes=10**30),
     ],
 )
 def test_an_index_that_is_not_one_of_mds(folder: Path, change: Callable[[dict], object]) -> None:
@@ -152,7 +193,7 @@ def test_an_index_that_is_not_one_of_mds(folder: Path, change: Callable[[dict], 
 @pytest.mark.parametrize("kind", ["raw_data", "zip_data"])
 def test_names_that_would_leave_the_folder(tmp_path: Path, folder: Path, name: str, kind: str) -> None:
     (folder / "corpus.json").unlink()
-    file = {"basename": "shard.00000.mds", "bytes": 1, "hashes": {}}
+    file = {"basename": "shard.00000.mds", "bytes": 1, "hashes": {"sha256": "0" * 64}}
     edit(folder / "index.json", lambda content: content["shards"][0].update(
         raw_data=file, zip_data=file, compression="zstd:3"
     ))  # fmt: skip

@@ -19,9 +19,16 @@ def shard(tmp_path: Path) -> Path:
     return write_corpus(tmp_path / "c4", rows_of(10)) / "shard.00000.mds"
 
 
-def mapped(path: Path, *, num_samples: int = 10, row_bytes: int = ROW_BYTES, num_bytes: int | None = None) -> Mapping:
+def mapped(
+    path: Path,
+    *,
+    num_samples: int = 10,
+    row_bytes: int = ROW_BYTES,
+    num_bytes: int | None = None,
+    encoding: str | None = None,
+) -> Mapping:
     num_bytes = path.stat().st_size if num_bytes is None else num_bytes
-    return map_shard(path, num_samples=num_samples, row_bytes=row_bytes, num_bytes=num_bytes)
+    return map_shard(path, num_samples=num_samples, row_bytes=row_bytes, num_bytes=num_bytes, encoding=encoding)
 
 
 def test_rows_lie_where_it_says(shard: Path) -> None:
@@ -72,6 +79,12 @@ def test_offsets_that_are_all_shifted(shard: Path) -> None:
 def test_an_index_that_says_otherwise(shard: Path, expected: dict[str, int]) -> None:
     with pytest.raises(ShardError, match="does not hold"):
         mapped(shard, **expected)
+
+
+def test_rows_of_the_same_size_but_of_another_type(shard: Path) -> None:
+    assert mapped(shard, encoding="ndarray:uint16:128").identity == Identity.of(shard.stat())
+    with pytest.raises(ShardError, match="does not hold rows of ndarray:uint32:64, as its index says"):
+        mapped(shard, encoding="ndarray:uint32:64")
 
 
 def test_a_size_that_is_not_that_of_the_index(shard: Path) -> None:
