@@ -38,6 +38,7 @@ from plan import (
     QUICK,
     READERS,
     TITLES,
+    WRITERS,
     Case,
     Sizes,
     checks,
@@ -76,11 +77,11 @@ class Bench:
         six = self._source("six", WEIGHTS, SHARDS, sizes.shard_rows)
         one = self._source("huge", (1.0,), (1,), sizes.huge_shard_rows)
         huge = replace(one, shards=(sizes.huge_shards,))
-        for source, systems in ((six, self._readers()), (one, self._readers(sizes.huge_systems))):
+        for source, systems in ((six, READERS), (one, sizes.huge_systems)):
             write_tokens(source)
-            for system in systems:
+            for system in self._writers(systems):
                 self._must(system, "prepare", source)
-        for system in self._readers(sizes.huge_systems):
+        for system in self._writers(sizes.huge_systems):
             self._must(system, "multiply", one, num_shards=sizes.huge_shards)
         self.sources = {"six": six, "huge": huge}
         for path in Path(six.folder).rglob("*"):
@@ -135,8 +136,11 @@ class Bench:
         folder.mkdir()
         return Source(folder=str(folder), weights=weights, shards=shards, shard_rows=shard_rows)
 
-    def _readers(self, systems: Sequence[str] = READERS) -> list[str]:
-        return [system for system in systems if system in self.pythons]
+    def _readers(self) -> list[str]:
+        return [system for system in READERS if system in self.pythons]
+
+    def _writers(self, systems: Sequence[str]) -> list[str]:
+        return sorted({WRITERS[system] for system in systems if system in self.pythons})
 
     def _failed(self, system: str, case: Case) -> bool:
         return any("failed" in result for result in self.results[system][case.name])
@@ -175,7 +179,15 @@ class Bench:
 
     def _command(self, system: str, task: str, source: Source, case: Case, request: dict) -> list[str]:
         asked = {"source": asdict(source), "loading": asdict(case.loading), **request}
-        return [self.pythons[system], "-W", "ignore", str(HERE / "case.py"), system, task, json.dumps(asked)]
+        return [
+            self.pythons.get(system, sys.executable),
+            "-W",
+            "ignore",
+            str(HERE / "case.py"),
+            system,
+            task,
+            json.dumps(asked),
+        ]
 
     def _environment(self) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}

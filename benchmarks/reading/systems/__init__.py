@@ -1,7 +1,8 @@
 """One module a system, run in that system's own environment, each with the same few names.
 
     VERSION                      what runs
-    prepare(source)              writes the source's rows as this system keeps them; never measured
+    prepare(source)              writes the source's rows as this system keeps them; never measured (streaming reads
+                                 the files of ours, and the limit the rows themselves)
     open_loader(source, loading, state=None)
                                  its own data loader, as its users would build it: an endless iterator of torch tensors
                                  [batch, 2048]; with a state, from there on

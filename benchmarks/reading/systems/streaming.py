@@ -15,14 +15,6 @@ from systems import SEED, Loading, Source
 VERSION = version("mosaicml-streaming")
 
 
-def prepare(source: Source) -> None:
-    """Nothing: the files are those of ours."""
-
-
-def multiply(source: Source, num_shards: int) -> None:
-    """Nothing, likewise."""
-
-
 def open_loader(source: Source, loading: Loading, state: dict[str, Any] | None = None) -> Iterator[torch.Tensor]:
     loader = _loader(source, loading)
     if state is not None:
