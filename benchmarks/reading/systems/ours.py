@@ -14,7 +14,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from mixer import ORDER_VERSION, Ledger, Schedule, compiled
-from mixer.dataset import PlannedDataset, PlannedSampler, collate
+from mixer.dataset import PlannedDataset, PlannedSampler, collate, end_with_parent
 from mixer.reader import RowReader
 from mixer.reading import Reading
 from mixer.storage import StoredCorpus, open_corpus
@@ -103,8 +103,14 @@ def settle() -> None:
 
 
 def _loader(dataset: PlannedDataset, loading: Loading) -> DataLoader:
-    sampler = PlannedSampler(dataset)
-    return DataLoader(dataset, batch_size=None, sampler=sampler, collate_fn=collate, num_workers=loading.num_workers)
+    return DataLoader(
+        dataset,
+        batch_size=None,
+        sampler=PlannedSampler(dataset),
+        collate_fn=collate,
+        num_workers=loading.num_workers,
+        worker_init_fn=end_with_parent,
+    )
 
 
 def _open(source: Source, name: str) -> StoredCorpus:
@@ -133,4 +139,4 @@ def _dataset(source: Source, loading: Loading) -> PlannedDataset:
     )
     num_in_flight = 2 * loading.num_workers + 2
     ahead = FetchAhead(rows.cache, reading, source.names, num_steps=50, num_in_flight=num_in_flight)
-    return PlannedDataset(rows, reading, ahead)
+    return PlannedDataset(rows, reading, ahead, num_buffers=num_in_flight + 1 if loading.num_workers else 0)
