@@ -44,7 +44,8 @@ class Needs:
     keep_until: int
 
     def write(self, path: Path) -> None:
-        temporary = path.with_name(f"{path.name}.{os.getpid()}")
+        """By one process at a time: who is killed meanwhile leaves a file that the next one takes."""
+        temporary = path.with_name(f"{path.name}.new")
         try:
             with temporary.open("wb") as file:
                 np.save(file, np.append(self.first_step, self.keep_until))
@@ -76,8 +77,8 @@ class Budget:
 
     def publish(self, needs: Needs) -> None:
         """Write down, for every process of this machine, when each shard is needed. A full disk: they keep the last."""
-        if self._needs_path is not None:
-            with contextlib.suppress(OSError):
+        if self._needs_path is not None and self._counting is not None:
+            with contextlib.suppress(OSError), self._counting.holding(ROOM_LOCK):
                 needs.write(self._needs_path)
 
     @contextmanager

@@ -160,6 +160,24 @@ def test_needs_that_cannot_be_written_leave_nothing(
     assert sorted(folder.iterdir()) == before
 
 
+def test_who_is_killed_while_writing_needs_leaves_what_the_next_one_takes(
+    corpora: list[StoredCorpus], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many are killed there: not a file of each."""
+    cache, folder = Cache(corpora, limit=10**6), corpora[0].path
+    cache.budget.publish(needing({0: 1}))
+    before = sorted(folder.iterdir())
+    with monkeypatch.context() as killed:
+        killed.setattr(Path, "replace", lambda path, target: os._exit(9))
+        for _ in range(2):
+            if (child := os.fork()) == 0:
+                cache.budget.publish(needing({0: 2}))
+            os.waitpid(child, 0)
+    cache.budget.publish(needing({0: 3}))
+    assert sorted(folder.iterdir()) == before
+    assert Needs.read(folder / NEEDS, NUM_SHARDS) is not None
+
+
 def test_local_corpora_are_neither_counted_nor_removed(remotes: list[Path], tmp_path: Path, shard_bytes: int) -> None:
     local = Path(shutil.copytree(remotes[0], tmp_path / "local"))
     packed = write_corpus(tmp_path / "packed", rows_of(40), compression="zstd:3")
