@@ -15,6 +15,8 @@ from mixer.provenance import Read
 from mixer.reader import RowReader, open_corpus
 from mixer.reports import locate
 from shards.conversion import Conversion, convert
+from shards.manifest import read_manifest
+from shards.mds import read_rows
 from tests.shards.conftest import corpus_dir, make_conversion, make_texts, reference, tokenizer_dir
 
 __all__ = ["corpus_dir", "make_conversion", "reference", "tokenizer_dir"]  # fixtures
@@ -100,7 +102,8 @@ def test_shard_and_row_are_where_the_sample_lies(run: Path, tmp_path: Path, caps
     reader = RowReader([corpus])
     for sample, shard, row in zip(found["sample_id"], found["shard"], found["row"], strict=True):
         assert 0 <= row < corpus.shard_sizes[shard]
-        assert np.array_equal(corpus.map_shard(shard)[row], reader.read([sample])[0])
+        rows = read_rows(corpus.shard_path(shard), read_manifest(corpus.path).row_format)
+        assert np.array_equal(rows[row], reader.read([sample])[0])
 
 
 def test_bad_questions_name_what_is_wrong(run: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
