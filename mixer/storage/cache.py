@@ -129,7 +129,7 @@ class Cache:
         """
         place, _, number = self.shelf.find(shard)
         if self.is_ready(shard) or place not in self._locks:
-            return self.is_ready(shard) or self._verify(shard)
+            return self.is_ready(shard) or self._problem(shard) is None
         with self._locks[place].trying(number + 1) as mine:
             return self.is_ready(shard) or (mine and self._make_ready(shard, needed_at=needed_at))
 
@@ -175,9 +175,6 @@ class Cache:
                 return False
             self._fetch(shard, source, folder)
         return True
-
-    def _verify(self, shard: int) -> bool:
-        return self._problem(shard) is None
 
     def _problem(self, shard: int) -> str | None:
         """What is wrong with the file of a shard; None: it is verified now."""
