@@ -123,7 +123,10 @@ def test_rows_that_changed_on_disk_are_found(run: Path) -> None:
         data = bytearray(shard.read_bytes())
         data[-5 * 2 * SEQ_LEN :] = bytes(5 * 2 * SEQ_LEN)  # the last five rows
         shard.write_bytes(data)
-    assert not checked(run).passed
+    result = checked(run)
+    assert not result.passed
+    assert result.num_as_planned < NUM_STEPS
+    assert any("its bytes have changed" in fault for fault in result.faults)
 
 
 def test_shards_other_than_those_of_the_run_are_found(run: Path) -> None:
