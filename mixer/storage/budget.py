@@ -188,7 +188,8 @@ class Budget:
         least = sum(self._shelf.num_bytes(s) for s in in_use) + self._shelf.num_bytes(shard)
         return CacheError(
             f"the cache limit of {self.limit:,} bytes is too small: with {path.name} of {path.parent}, the "
-            f"{len(in_use) + 1} shards in use at once have {least:,} bytes; raise the limit, or lower shuffle_window, the loader's workers or its prefetch_factor",
+            f"{len(in_use) + 1} shards in use at once have {least:,} bytes; raise the limit, or lower shuffle_window, "
+            "the loader's workers or its prefetch_factor",
             path=str(path.parent),
         )
 

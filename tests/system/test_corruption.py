@@ -159,6 +159,12 @@ def lose_hash_and_flip(path: Path, chance: random.Random) -> None:
     flip_bit(path.parent / shard["basename"], chance)
 
 
+def reinterpret(path: Path, chance: random.Random) -> None:
+    """Rows of another type, of the same size."""
+    encoding = chance.choice(["uint32:12", "int32:12", "int64:6"])
+    path.write_text(path.read_text().replace("uint16:24", encoding))
+
+
 def _alike(path: Path) -> list[Path]:
     """The other shards beside it."""
     return [other for other in sorted(path.parent.iterdir()) if other.suffix == path.suffix and other != path]
@@ -188,7 +194,7 @@ OF_FILES: list[Damage] = [
 ]  # fmt: skip
 OF_SHARDS: list[Damage] = [*OF_FILES, take_siblings, swap_shards, flip_under_anothers_mark]
 OF_JSON: list[Damage] = [*OF_FILES, exchange_digit, exchange_digit, edit_field, edit_field, edit_field]
-OF_INDEX: list[Damage] = [*OF_JSON, lose_hash_and_flip]
+OF_INDEX: list[Damage] = [*OF_JSON, lose_hash_and_flip, reinterpret]
 OF_MARKS: list[Damage] = [flip_bit, overwrite, truncate, delete, take_siblings]
 
 
@@ -268,7 +274,7 @@ def _allowed(*, place: str, form: str, what: str, kind: str, unpacked: bool) -> 
     if place == "cache" or what == "mark" or (form == "packed" and what == "shard"):
         return {"right"}
     is_lost = what == "corpus" and kind == "delete"
-    is_plain = what == "index" and form != "sealed" and kind != "lose_hash_and_flip"
+    is_plain = what == "index" and form != "sealed" and kind not in ("lose_hash_and_flip", "reinterpret")
     is_spare = what.endswith("shard") and (place == "kept" or (form == "packed" and unpacked))
     return {"right", "reported"} if is_lost or is_plain or is_spare else {"reported"}
 
