@@ -9,7 +9,7 @@ from service.runs import Runs, State
 from service.settings import Settings
 from service.tokens import Scope, held_scopes
 
-__all__ = ["ANYONE", "CREATORS", "EDITORS", "TRAINERS", "AllRuns", "CurrentState", "Limits", "RunId"]
+__all__ = ["ADMINS", "ANYONE", "CREATORS", "EDITORS", "TRAINERS", "AllRuns", "CurrentState", "Limits", "RunId"]
 
 
 def _runs(request: Request) -> Runs:
@@ -50,7 +50,8 @@ def _allow(*scopes: Scope) -> Any:
     return Depends(check)
 
 
-ANYONE = [_allow("read", "write", "trainer")]
+ADMINS = [_allow("admin")]
+ANYONE = [_allow("read", "write", "trainer", "admin")]
 EDITORS = [_allow("write")]
 CREATORS = [_allow("write", "trainer")]
 TRAINERS = [_allow("trainer")]

@@ -56,7 +56,11 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     database = argparse.ArgumentParser(add_help=False)
     database.add_argument(
-        "--db", type=Path, default=Path("switchpoint.db"), metavar="PATH", help="database file [%(default)s]"
+        "--db",
+        type=_database,
+        default=os.environ.get("SWITCHPOINT_DB", "switchpoint.db"),
+        metavar="DATABASE",
+        help="a SQLite file, or postgresql://user@host/name [what SWITCHPOINT_DB says, or switchpoint.db]",
     )
 
     serve = _command(commands, "serve", _serve, "serve the live schedule over HTTP", database)
@@ -95,6 +99,10 @@ def _command(
     )
     parser.set_defaults(command=function)
     return parser
+
+
+def _database(text: str) -> Path | str:
+    return text if "://" in text else Path(text)
 
 
 def _port(text: str) -> int:
@@ -182,13 +190,13 @@ def _import(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _open_existing(path: Path) -> "Store":
+def _open_existing(database: Path | str) -> "Store":
     from service.errors import DatabaseFileError
     from service.store import Store
 
-    if not path.is_file():
-        raise DatabaseFileError(str(path), "there is no such file")
-    return Store(path)
+    if isinstance(database, Path) and not database.is_file():
+        raise DatabaseFileError(str(database), "there is no such file")
+    return Store(database)
 
 
 def _complain(message: str, code: int) -> int:

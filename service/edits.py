@@ -7,13 +7,13 @@ of corpora fit each other is for the plan to say, one at a time.
 
 import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from mixer import Corpus, Ledger, Plan, Revision, Schedule, ScheduleError, groups
 from mixer.changes import MAKES_A_NAME, Change
 from service.schemas import RevisionIn
 
-__all__ = ["base_schedule", "differences", "make_plan", "passed_over", "plan_edit", "propose"]
+__all__ = ["Settled", "base_schedule", "differences", "make_plan", "passed_over", "plan_edit", "propose", "settle"]
 
 
 def base_schedule(definition: Mapping[str, Any]) -> Schedule:
@@ -111,6 +111,31 @@ def passed_over(revisions: Sequence[Revision], *, known_revision: int, decided_t
                 "it; make it again against the revision in force"
             )
     return reasons
+
+
+class Settled(NamedTuple):
+    """What a report decides: the new frontier, and what it takes out of force (number → reason)."""
+
+    frontier: int
+    superseded: dict[int, str]
+
+
+def settle(
+    revisions: Sequence[Revision],
+    *,
+    frontier: int,
+    num_steps: int,
+    known_revision: int,
+    decided_through: int,
+    freeze_through: int,
+) -> Settled:
+    """What the report of a trainer that follows `known_revision` decides, all of it a function of the run as it stands.
+
+    revisions: the ledger's. The new frontier is the highest of `frontier`, as it was, `freeze_through` and
+    `decided_through`, at most `num_steps`.
+    """
+    reasons = passed_over(revisions, known_revision=known_revision, decided_through=decided_through)
+    return Settled(max(frontier, min(num_steps, max(freeze_through, decided_through))), reasons)
 
 
 def differences(existing: Mapping[str, Any], wanted: Mapping[str, Any], changes: Sequence[Change]) -> list[str]:

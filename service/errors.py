@@ -6,6 +6,9 @@
     ├── NameTakenError            a run of that name exists with another definition
     ├── InvalidRequestError       the request is well formed but wrong; every problem with its place
     ├── KnownRevisionError        the trainer follows a revision that is not in force here
+    ├── ClaimedError              another trainer has the run
+    ├── ClaimLostError            the trainer had the run, and another has it now
+    ├── LimitsError               the schedule breaks limits of the run
     ├── OrderVersionError         the run was planned by another version of the sample order
     ├── IdempotencyMismatchError  an Idempotency-Key came back with another body
     ├── BodyTooLargeError         the request body is over the limit
@@ -18,15 +21,19 @@
 problems.py turns them, and mixer's, into HTTP answers.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 __all__ = [
     "BodyTooLargeError",
+    "ClaimLostError",
+    "ClaimedError",
     "DatabaseFileError",
     "IdempotencyMismatchError",
     "InvalidRequestError",
     "KnownRevisionError",
     "LedgerFileError",
+    "LimitsError",
     "NameTakenError",
     "NotAuthenticatedError",
     "NotInRunError",
@@ -102,6 +109,49 @@ class KnownRevisionError(ServiceError):
             f"the trainer follows revision {self.known_revision}, which is not in force: {self.why}; "
             f"in force is revision {self.current_revision}. Resume from a checkpoint whose ledger agrees"
         )
+
+
+class ClaimedError(ServiceError):
+    """Another trainer has the run: `claim` is {claim, trainer, step, since}."""
+
+    def __init__(self, trainer: str, claim: Mapping[str, Any]) -> None:
+        super().__init__(trainer, claim)
+        self.trainer = trainer
+        self.claim = claim
+
+    def __str__(self) -> str:
+        return (
+            f"the run is being trained by {self.claim['trainer']!r}, since {self.claim['since']} from step "
+            f"{self.claim['step']} on, not by {self.trainer!r}; if that one has ended for good, take the run over "
+            "(take_over)"
+        )
+
+
+class ClaimLostError(ServiceError):
+    """A report under claim `found` (None: under none), when `claim` {claim, trainer, step, since} is the last."""
+
+    def __init__(self, found: int | None, claim: Mapping[str, Any]) -> None:
+        super().__init__(found, claim)
+        self.found = found
+        self.claim = claim
+
+    def __str__(self) -> str:
+        mine = "without a claim" if self.found is None else f"under claim {self.found}"
+        return (
+            f"this report comes {mine}, but claim {self.claim['claim']} was given to {self.claim['trainer']!r} at "
+            f"{self.claim['since']}: only that trainer may go on with the run"
+        )
+
+
+class LimitsError(ServiceError):
+    """The schedule breaks limits of the run; `breaches` are `service.limits.Breach`."""
+
+    def __init__(self, breaches: Sequence[Any]) -> None:
+        super().__init__(tuple(breaches))
+        self.breaches = tuple(breaches)
+
+    def __str__(self) -> str:
+        return "; ".join(map(str, self.breaches))
 
 
 class OrderVersionError(ServiceError):

@@ -21,9 +21,12 @@ from starlette.responses import JSONResponse
 from mixer import FrozenStepError, MixerError, RepetitionError, ScheduleError, StaleParentError
 from service.errors import (
     BodyTooLargeError,
+    ClaimedError,
+    ClaimLostError,
     IdempotencyMismatchError,
     InvalidRequestError,
     KnownRevisionError,
+    LimitsError,
     NameTakenError,
     NotAuthenticatedError,
     NotInRunError,
@@ -102,6 +105,25 @@ TABLE: Sequence[tuple[type[Exception], Answer]] = (
                 "known_revision": error.known_revision,
                 "current_revision": error.current_revision,
             },
+        ),
+    ),
+    (
+        ClaimedError,
+        Answer(status=409, name="claimed", title="Another trainer has the run", fields=lambda error: error.claim),
+    ),
+    (
+        ClaimLostError,
+        Answer(
+            status=409, name="claim-lost", title="Another trainer has the run now", fields=lambda error: error.claim
+        ),
+    ),
+    (
+        LimitsError,
+        Answer(
+            status=422,
+            name="limits",
+            title="The edit breaks limits of the run",
+            fields=lambda error: {"limits": [breach._asdict() for breach in error.breaches]},
         ),
     ),
     (

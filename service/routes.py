@@ -4,19 +4,31 @@ Every operation has a stable id; every error is a problem (see `service.problems
 The functions are plain `def`: FastAPI runs them in threads, since they wait for the disk.
 """
 
+import asyncio
 import re
+from collections.abc import AsyncIterator, Mapping
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Path, Query, Response
+from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from service import problems, views
-from service.access import ANYONE, CREATORS, EDITORS, TRAINERS, AllRuns, CurrentState, Limits, RunId
+from service.access import ADMINS, ANYONE, CREATORS, EDITORS, TRAINERS, AllRuns, CurrentState, Limits, RunId
 from service.errors import InvalidRequestError
 from service.schemas import (
     AnswerOut,
+    AuditedOut,
+    AuditOut,
     BatchOut,
+    ClaimedOut,
+    ClaimIn,
+    EventOut,
+    EventsOut,
     ForecastOut,
+    ForkIn,
     LedgerOut,
+    NewLimitsIn,
     PreviewOut,
     ProblemOut,
     ProgressIn,
@@ -47,6 +59,15 @@ Number = Annotated[int, Query(ge=0, le=2**63 - 1)]
 Step = Annotated[int | None, Query(ge=0, le=10**12)]
 Limit = Annotated[int, Query(ge=1, description="entries of one answer; the service may give fewer")]
 DEFAULT_PAGE = 1000
+POLL_S = 0.5  # how often a stream of events looks for new ones: other processes may write them
+
+
+def _actor(request: Request) -> str:
+    """The name of the token of a request, as the record has it."""
+    return getattr(request.state, "actor", "anonymous")
+
+
+Actor = Annotated[str, Depends(_actor)]
 
 
 # -- runs
@@ -59,12 +80,26 @@ DEFAULT_PAGE = 1000
     dependencies=CREATORS,
     responses={200: {"model": RunOut, "description": "that run exists already, with this definition"}},
 )
-def create_run(body: RunIn, runs: AllRuns, response: Response) -> RunOut:
+def create_run(body: RunIn, runs: AllRuns, actor: Actor, response: Response) -> RunOut:
     """Make a run. The same definition again answers 200 with the run as it stands; another one is 409."""
-    state, made = runs.create(body)
+    state, made = runs.create(body, actor=actor)
     response.status_code = 201 if made else 200
     response.headers["Location"] = f"/v1/runs/{state.row.id}"
     return views.run(state)
+
+
+@v1.post("/runs/{run_id}/fork", operation_id="forkRun", status_code=201, dependencies=CREATORS)
+def fork_run(run_id: RunId, body: ForkIn, runs: AllRuns, actor: Actor, response: Response) -> RunOut:
+    """Make a run that shares this one's past up to a step, and what is planned from there on until it is edited."""
+    state = runs.fork(run_id, body, actor=actor)
+    response.headers["Location"] = f"/v1/runs/{state.row.id}"
+    return views.run(state)
+
+
+@v1.put("/runs/{run_id}/limits", operation_id="setLimits", dependencies=ADMINS)
+def set_limits(run_id: RunId, body: NewLimitsIn, runs: AllRuns, actor: Actor) -> RunOut:
+    """Set the limits that edits are held to, in place of those there are. What is planned already stays."""
+    return views.run(runs.limit(run_id, body, actor=actor))
 
 
 @v1.get("/runs", operation_id="listRuns", dependencies=ANYONE)
@@ -211,6 +246,7 @@ def create_revision(
     run_id: RunId,
     body: RevisionIn,
     runs: AllRuns,
+    actor: Actor,
     response: Response,
     dry_run: bool = False,
     if_match: Annotated[str | None, Header()] = None,
@@ -225,7 +261,7 @@ def create_revision(
     if dry_run:
         response.status_code = 200
         return views.preview(*runs.preview(run_id, body, parent=parent), body, parent=parent)
-    revision, replayed = runs.revise(run_id, body, parent=parent, idempotency_key=idempotency_key)
+    revision, replayed = runs.revise(run_id, body, parent=parent, actor=actor, idempotency_key=idempotency_key)
     response.headers["ETag"] = f'"{revision["number"]}"'
     if replayed:
         response.headers["Idempotent-Replayed"] = "true"
@@ -233,9 +269,19 @@ def create_revision(
 
 
 @v1.post("/runs/{run_id}/progress", operation_id="reportProgress", dependencies=TRAINERS)
-def report_progress(run_id: RunId, body: ProgressIn, runs: AllRuns) -> AnswerOut:
+def report_progress(run_id: RunId, body: ProgressIn, runs: AllRuns, actor: Actor) -> AnswerOut:
     """The trainer's report: freezes every step below `freeze_through`, hands out the revisions it lacks."""
-    return AnswerOut(**runs.report(run_id, body))
+    return AnswerOut(**runs.report(run_id, body, actor=actor))
+
+
+@v1.post("/runs/{run_id}/claim", operation_id="claimRun", dependencies=TRAINERS)
+def claim_run(run_id: RunId, body: ClaimIn, runs: AllRuns, actor: Actor) -> ClaimedOut:
+    """Take the run, to train it. 409 while another trainer has it, unless this one says that it takes it over.
+
+    The same trainer again gets the next number: reports under the number before are refused from then on.
+    """
+    row = runs.claim(run_id, body, actor=actor)
+    return ClaimedOut(frontier=row.frontier, revision=row.revision, **(row.claim or {}))
 
 
 @v1.get("/runs/{run_id}/progress", operation_id="listProgress", dependencies=ANYONE)
@@ -249,6 +295,60 @@ def list_progress(
         reports=[ReportOut(**{name: item[name] for name in ReportOut.model_fields}) for item in found[:limit]],
         next=found[limit]["step"] if len(found) > limit else None,
     )
+
+
+# -- the record
+
+
+@v1.get("/runs/{run_id}/audit", operation_id="listEvents", dependencies=ANYONE)
+def list_events(
+    run_id: RunId, runs: AllRuns, limits: Limits, after: Number = 0, limit: Limit = DEFAULT_PAGE
+) -> EventsOut:
+    """The record of a run: every call that changed it, by whom, chained by hashes; numbered above `after`."""
+    limit = min(limit, limits.max_page)
+    found = runs.events(run_id, after=after, limit=limit + 1)
+    return EventsOut(
+        events=[_event(item) for item in found[:limit]],
+        next=found[limit - 1]["seq"] if len(found) > limit else None,
+    )
+
+
+@v1.get("/audit", operation_id="listAllEvents", dependencies=ADMINS)
+def list_all_events(runs: AllRuns, limits: Limits, after: Number = 0, limit: Limit = DEFAULT_PAGE) -> AuditOut:
+    """The records of all runs in one list, and what belongs to none, with keys above `after`."""
+    limit = min(limit, limits.max_page)
+    found = runs.all_events(after=after, limit=limit + 1)
+    return AuditOut(
+        events=[AuditedOut(**{name: item[name] for name in AuditedOut.model_fields}) for item in found[:limit]],
+        next=found[limit - 1]["key"] if len(found) > limit else None,
+    )
+
+
+@v1.get("/runs/{run_id}/events", operation_id="streamEvents", dependencies=ANYONE, response_class=EventSourceResponse)
+async def stream_events(
+    state: CurrentState,
+    runs: AllRuns,
+    after: Annotated[int | None, Query(ge=0, le=2**63 - 1)] = None,
+    last_event_id: Annotated[str | None, Header(pattern=r"^[0-9]{1,18}$")] = None,
+) -> AsyncIterator[ServerSentEvent]:
+    """Server-sent events: the record of a run as it grows. `id` is the number, `event` the kind, `data` the event.
+
+    Goes on after Last-Event-ID or `after`; without either, with what comes next.
+    """
+    run_id, newest = state.row.id, state.row.seq
+    if last_event_id is not None:
+        newest = int(last_event_id)
+    elif after is not None:
+        newest = after
+    while True:
+        for item in await run_in_threadpool(runs.events, run_id, after=newest, limit=DEFAULT_PAGE):
+            newest = item["seq"]
+            yield ServerSentEvent(data=_event(item), event=item["kind"], id=str(newest))
+        await asyncio.sleep(POLL_S)
+
+
+def _event(item: Mapping[str, Any]) -> EventOut:
+    return EventOut(**{name: item[name] for name in EventOut.model_fields})
 
 
 def _matches(header: str | None, tag: str) -> bool:

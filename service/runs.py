@@ -1,11 +1,15 @@
-"""What a run is to the service: a definition, a ledger, a frontier; and the three ways they change.
+"""What a run is to the service: a definition, a ledger, a frontier; and the ways they change.
 
     create   a run, once; the same definition again finds it
-    revise   appends a revision made against the one in force, at or above the frontier
+    fork     a run that shares another's past
+    revise   appends a revision made against the one in force, at or above the frontier, within the limits
+    claim    gives the run to one trainer
     report   takes the trainer's report, freezes steps for ever, hands out what the trainer lacks
+    limit    sets the limits that edits are held to
 
-Each decides and writes inside one write transaction of the store, so of two edits made against one
-parent exactly one is accepted, and an edit is either in the answer that freezes its step or refused.
+Each decides and writes inside one write transaction of the store, its event in the record of the run
+(`service.chain`) included, so of two edits made against one parent exactly one is accepted, and an edit is
+either in the answer that freezes its step or refused.
 
 Guarantees. The frontier never goes back, and is on disk before it is answered. A revision changes no step
 below its effective step, which is at least the frontier of that moment. A revision is never changed and
@@ -13,30 +17,33 @@ never dropped: it is in force, or `superseded` with a reason (see `edits.passed_
 once. Plans are pure functions of (run, revision) and kept in an LRU cache.
 """
 
-import hashlib
-import json
 import math
 import secrets
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from mixer import ORDER_VERSION, Ledger, Plan, Revision
-from service.edits import base_schedule, differences, make_plan, passed_over, plan_edit, propose
+from mixer import ORDER_VERSION, Ledger, Plan, Revision, Schedule
+from mixer.forking import fork as mixer_fork
+from service import claims
+from service.chain import digest, link
+from service.edits import base_schedule, differences, make_plan, plan_edit, propose, settle
 from service.errors import (
     IdempotencyMismatchError,
     InvalidRequestError,
     KnownRevisionError,
+    LimitsError,
     NameTakenError,
     OrderVersionError,
 )
-from service.schemas import ProgressIn, RevisionIn, RunIn
+from service.limits import breaches
+from service.schemas import ClaimIn, ForkIn, LimitIn, NewLimitsIn, ProgressIn, RevisionIn, RunIn
 from service.store import RunRow, Store, Transaction
 
-__all__ = ["Runs", "State", "rebuild"]
+__all__ = ["Content", "Runs", "State", "rebuild"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,23 +66,25 @@ class State:
 
 
 class Runs:
-    """All runs of a store. Safe for many threads."""
+    """All runs of a store. Safe for many threads. `actor` is who asks, as the record has it."""
 
     def __init__(self, store: Store, *, plan_cache_size: int) -> None:
         self._store = store
         self._cache = _Lru(plan_cache_size)
 
-    def create(self, run: RunIn) -> tuple[State, bool]:
+    def create(self, run: RunIn, *, actor: str) -> tuple[State, bool]:
         """The run, and whether it was made now.
 
         A run of that name and the same definition is answered as it stands, so that a trainer that starts
         again, or repeats a request whose answer was lost, finds its run, also with what was added to its
         corpora since (`edits.differences`). `NameTakenError` when the definition differs otherwise;
-        `mixer.MixerError` when schedule and corpora do not fit.
+        `mixer.MixerError` when schedule and corpora do not fit, `LimitsError` when it breaks its own limits.
         """
         definition = run.definition()
         ledger = Ledger(base=base_schedule(definition))
         definition["schedule"] = ledger.base.to_dict()
+        limits = _limits(run.limits)
+        _hold(limits, ledger.schedule, start=0)
         content = Content(definition=definition, ledger=ledger, plan=make_plan(definition, ledger.schedule))
         with self._store.write() as tx:
             row = tx.run_named(run.name)
@@ -84,12 +93,29 @@ class Runs:
                 if fields := differences(state.definition, definition, state.ledger.schedule.changes):
                     raise NameTakenError(row.name, row.id, fields)
                 return state, False
-            run_id = secrets.token_hex(6)
-            named = {"id": run_id, "name": run.name, "num_steps": run.num_steps, "created": _now()}
-            fresh = {"frontier": 0, "step": None, "order_version": ORDER_VERSION}
-            tx.add_run({**named, **fresh, "definition": definition})
-            row = tx.run(run_id)
+            row = self._add(tx, run.name, content, limits=limits, actor=actor)
         return _at(row, content), True
+
+    def fork(self, run_id: str, fork: ForkIn, *, actor: str) -> State:
+        """A new run that shares the past of another up to a step, and its plans from there on until they are edited.
+
+        `NameTakenError` when there is a run of that name; `mixer.MixerError` for a step that the run does not have, or
+        where nothing unseen is left.
+        """
+        with self._store.write() as tx:
+            if (taken := tx.run_named(fork.name)) is not None:
+                raise NameTakenError(taken.name, taken.id, ["parent"])
+            state = self._state(tx, tx.run(run_id))
+            made_by = {"author": fork.author, "time": _now()}
+            ledger = mixer_fork(
+                state.ledger, state.plan, step=fork.step, replay=fork.replay, until=fork.until, **made_by
+            )
+            content = rebuild(state.definition, ledger.revisions)
+            row = self._add(
+                tx, fork.name, content, limits=state.row.limits, actor=actor, parent={"run": run_id, "step": fork.step},
+                why={"author": fork.author, "reason": fork.reason},
+            )  # fmt: skip
+        return _at(row, content)
 
     def state(self, run_id: str) -> State:
         """The run as it stands; `UnknownRunError` when there is none."""
@@ -113,67 +139,137 @@ class Runs:
         with self._store.read() as tx:
             return tx.progress(tx.run(run_id).key, start=start, limit=limit)
 
+    def events(self, run_id: str, *, after: int, limit: int) -> list[dict[str, Any]]:
+        """The record of a run: events numbered above `after`, in order."""
+        with self._store.read() as tx:
+            return tx.events(tx.run(run_id).key, after=after, limit=limit)
+
+    def all_events(self, *, after: int, limit: int) -> list[dict[str, Any]]:
+        """The record of all runs, and of what belongs to none, by key."""
+        with self._store.read() as tx:
+            return tx.all_events(after=after, limit=limit)
+
     def preview(self, run_id: str, edit: RevisionIn, *, parent: int) -> tuple[State, Plan]:
         """(the run as it stands, the plan it would have); stores nothing, refuses what `revise` refuses."""
         state = self.state(run_id)
         return state, _revised(state, edit, parent=parent).plan
 
     def revise(
-        self, run_id: str, edit: RevisionIn, *, parent: int, idempotency_key: str | None = None
+        self, run_id: str, edit: RevisionIn, *, parent: int, actor: str, idempotency_key: str | None = None
     ) -> tuple[dict[str, Any], bool]:
         """(the revision, whether it is an earlier answer to the same key).
 
         Raises `mixer.StaleParentError`, `mixer.FrozenStepError`, other `mixer.MixerError` for a schedule that
-        is wrong, and `IdempotencyMismatchError` when the key was used for something else.
+        is wrong, `LimitsError`, and `IdempotencyMismatchError` when the key was used for something else.
         """
-        digest = _digest({**edit.model_dump(), "parent": parent})
+        request = digest({**edit.model_dump(), "parent": parent})
         with self._store.write() as tx:
             row = tx.run(run_id)
             if idempotency_key is not None and (kept := tx.answer(row.key, idempotency_key)) is not None:
-                if kept["digest"] != digest:
+                if kept["digest"] != request:
                     raise IdempotencyMismatchError(idempotency_key)
                 return kept["answer"], True
             content = _revised(self._state(tx, row), edit, parent=parent)
-            revision = {**content.ledger.revisions[-1].to_dict(), "superseded_time": None}
+            revision = content.ledger.revisions[-1].to_dict()
+            del revision["superseded"]
+            _record(tx, row, "revised", actor, revision)
+            revision |= {"superseded": None, "superseded_time": None}
             tx.add_revision(row.key, revision)
             answer, number = _outward(revision), revision["number"]
             if idempotency_key is not None:
-                kept = {"idempotency_key": idempotency_key, "digest": digest, "number": number}
+                kept = {"idempotency_key": idempotency_key, "digest": request, "number": number}
                 tx.add_answer(row.key, {**kept, "answer": answer})
         # Only what is on disk may be cached: a number that was rolled back will be given to another edit.
         self._cache.put((run_id, number, number), content)
         return answer, False
 
-    def report(self, run_id: str, report: ProgressIn) -> dict[str, Any]:
-        """Take a report and freeze; {frontier, revision, revisions, superseded}.
+    def claim(self, run_id: str, claim: ClaimIn, *, actor: str) -> RunRow:
+        """Give the run to a trainer, see `service.claims`; the run as it stands then. Raises `ClaimedError`."""
+        with self._store.write() as tx:
+            row = tx.run(run_id)
+            given = claims.take(row.claim, **claim.model_dump(), time=_now())
+            _record(tx, row, "claimed", actor, given)
+            tx.update(row.key, claim=given)
+        return replace(row, claim=given)
 
-        The new frontier is the highest of the old one, `freeze_through` and `decided_through`, at most the
-        end of the run. Sending the same report again changes nothing and gets the same answer, or newer
-        revisions too. `KnownRevisionError` when the trainer follows a revision that is not in force;
-        `InvalidRequestError` for a step beyond the run or counts of a corpus that the run does not have.
+    def limit(self, run_id: str, limits: NewLimitsIn, *, actor: str) -> State:
+        """Set other limits. Those that hold for what is planned already are not asked for: they are for edits."""
+        found = _limits(limits.limits)
+        with self._store.write() as tx:
+            state = self._state(tx, tx.run(run_id))
+            if problems := _unknown_corpora(found, state.plan.names, "$.limits"):
+                raise InvalidRequestError(problems)
+            _record(tx, state.row, "limited", actor, {"limits": found, "reason": limits.reason})
+            tx.update(state.row.key, limits=found)
+        return replace(state, row=replace(state.row, limits=found))
+
+    def report(self, run_id: str, report: ProgressIn, *, actor: str) -> dict[str, Any]:
+        """Take a report and freeze, see `edits.settle`; {frontier, revision, revisions, superseded}.
+
+        Sending the same report again changes nothing and gets the same answer, or newer revisions too.
+        `KnownRevisionError` when the trainer follows a revision that is not in force; `ClaimLostError` when another
+        trainer has the run; `InvalidRequestError` for a step beyond the run or counts of a corpus it does not have.
         """
         decided = report.step if report.decided_through is None else report.decided_through
         with self._store.write() as tx:
             row = tx.run(run_id)
+            claims.check(row.claim, report.claim)
             state = self._state(tx, row)
             _check_report(state, report)
-            reasons = passed_over(state.ledger.revisions, known_revision=report.known_revision, decided_through=decided)
+            known, ledger = report.known_revision, state.ledger
+            settled = settle(
+                ledger.revisions, frontier=row.frontier, num_steps=row.num_steps,
+                known_revision=known, decided_through=decided, freeze_through=report.freeze_through,
+            )  # fmt: skip
             now = _now()
-            tx.supersede(row.key, reasons, time=now)
-            frontier = max(row.frontier, min(row.num_steps, max(report.freeze_through, decided)))
-            tx.advance(row.key, frontier=frontier, step=report.step)
-            kept = {"time": now, "decided_through": decided, "frontier": frontier, "counts": report.counts}
+            body = {"step": report.step, "frontier": settled.frontier, "decided_through": decided}
+            superseded = {str(number): reason for number, reason in settled.superseded.items()}
+            _record(tx, row, "reported", actor, {**body, "known_revision": known, "superseded": superseded}, time=now)
+            tx.supersede(row.key, settled.superseded, time=now)
+            tx.advance(row.key, frontier=settled.frontier, step=report.step)
             metrics = {name: _finite(value) for name, value in report.metrics.items()}
-            known = report.known_revision
-            tx.put_progress(row.key, {"step": report.step, "known_revision": known, "metrics": metrics, **kept})
-            row = tx.run(run_id)
-            history = tx.revisions(row.key)
+            kept = {"time": now, "known_revision": known, "counts": report.counts, "metrics": metrics}
+            tx.put_progress(row.key, {**body, **kept})
+        for number, reason in settled.superseded.items():
+            ledger = ledger.supersede([number], reason)
         return {
-            "frontier": row.frontier,
-            "revision": row.revision,
-            "revisions": [_bare(item) for item in history if item["number"] > known],
-            "superseded": [item["number"] for item in history if item["superseded"] is not None],
+            "frontier": settled.frontier,
+            "revision": ledger.in_force,
+            "revisions": [revision.to_dict() for revision in ledger.since(known)],
+            "superseded": list(ledger.superseded),
         }
+
+    def _add(
+        self,
+        tx: Transaction,
+        name: str,
+        content: Content,
+        *,
+        limits: Mapping[str, Any],
+        actor: str,
+        parent: Mapping[str, Any] | None = None,
+        why: Mapping[str, str] | None = None,
+    ) -> RunRow:
+        """Insert a run, and the first event of its record."""
+        run_id, now, frontier = secrets.token_hex(6), _now(), parent["step"] if parent else 0
+        num_steps = content.ledger.base.num_steps
+        named = {"id": run_id, "name": name, "num_steps": num_steps, "created": now, "order_version": ORDER_VERSION}
+        tx.add_run(
+            {**named, "definition": content.definition, "limits": limits, "parent": parent, "frontier": frontier}
+        )
+        row = tx.run(run_id)
+        revisions = [revision.to_dict() for revision in content.ledger.revisions]
+        made = {
+            "definition": digest(content.definition),
+            "limits": limits,
+            "frontier": frontier,
+            "revisions": revisions,
+        }
+        kind, more = ("created", {}) if parent is None else ("forked", {"parent": parent, **(why or {})})
+        _record(tx, row, kind, actor, {**made, **more}, time=now)
+        for revision in revisions:
+            tx.add_revision(row.key, {**revision, "superseded_time": now if revision["superseded"] else None})
+        return tx.run(run_id)
 
     def _state(self, tx: Transaction, row: RunRow) -> State:
         if row.order_version != ORDER_VERSION:
@@ -203,20 +299,37 @@ def _revised(state: State, edit: RevisionIn, *, parent: int) -> Content:
     frontier, corpora = state.row.frontier, state.plan.corpora
     ledger = propose(state.ledger, edit, parent=parent, frontier=frontier, corpora=corpora, time=_now())
     plan = plan_edit(state.definition, ledger, edit)
+    _hold(state.row.limits, ledger.schedule, start=edit.effective_step, before=state.ledger.schedule)
     return Content(definition=state.definition, ledger=ledger, plan=plan)
+
+
+def _record(
+    tx: Transaction, row: RunRow, kind: str, actor: str, body: Mapping[str, Any], *, time: str | None = None
+) -> None:
+    """Append an event to the record of a run, as it stands in `row`."""
+    event = {"seq": row.seq + 1, "time": time or _now(), "kind": kind, "actor": actor, "body": body}
+    tx.add_event(row.key, {**event, "hash": link(row.head, row.id, event)})
+
+
+def _limits(limits: Mapping[str, LimitIn]) -> dict[str, dict[str, float]]:
+    return {corpus: limit.model_dump(exclude_none=True) for corpus, limit in limits.items()}
+
+
+def _hold(limits: Mapping[str, Any], schedule: Schedule, *, start: int, before: Schedule | None = None) -> None:
+    if broken := breaches(limits, schedule, start=start, before=before):
+        raise LimitsError(broken)
+
+
+def _unknown_corpora(names: Iterable[str], corpora: Sequence[str], place: str) -> list[str]:
+    there = ", ".join(corpora)
+    return [f"the run has no corpus {name!r}; it has {there} @ {place}.{name}" for name in names if name not in corpora]
 
 
 def _check_report(state: State, report: ProgressIn) -> None:
     _check_known(state, report)
-    problems, corpora = [], state.plan.names
+    problems = _unknown_corpora(report.counts, state.plan.names, "$.counts")
     if report.step > state.row.num_steps:
-        problems.append(f"the run ends at step {state.row.num_steps}, found {report.step} @ $.step")
-    names = ", ".join(corpora)
-    problems += [
-        f"the run has no corpus {name!r}; it has {names} @ $.counts.{name}"
-        for name in report.counts
-        if name not in corpora
-    ]
+        problems.insert(0, f"the run ends at step {state.row.num_steps}, found {report.step} @ $.step")
     if problems:
         raise InvalidRequestError(problems)
 
@@ -245,10 +358,6 @@ def _outward(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def _finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
-
-
-def _digest(value: object) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def _now() -> str:

@@ -12,11 +12,22 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, mo
 
 __all__ = [
     "AnswerOut",
+    "AuditOut",
+    "AuditedOut",
     "BatchOut",
+    "ClaimIn",
+    "ClaimOut",
+    "ClaimedOut",
     "CorpusIn",
     "CorpusOut",
+    "EventOut",
+    "EventsOut",
     "ForecastOut",
+    "ForkIn",
     "LedgerOut",
+    "LimitIn",
+    "NewLimitsIn",
+    "ParentOut",
     "PreviewOut",
     "ProblemOut",
     "ProgressIn",
@@ -41,6 +52,7 @@ Count = Annotated[int, Field(ge=0, le=MAX_INT)]
 Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
 CorpusName = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^/\x00-\x1f\x7f]+$")]
 BatchSize = Annotated[int, Field(ge=1, le=2**20)]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Prose = Annotated[str, Field(min_length=1, max_length=10_000)]
 MAX_LIST = 100_000  # entries of one list in a change of corpora: each is looked at whenever a plan is made
 
@@ -104,8 +116,25 @@ class BaseScheduleIn(ScheduleIn):
     batch_sizes: list[BatchSizeIn] = Field(default=[], max_length=1000)
 
 
+class LimitIn(_In):
+    """Limits of one corpus: of its weight at any step, and of what one revision may change it by at any step."""
+
+    min: Share | None = None
+    max: Share | None = None
+    max_change: Share | None = None
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "LimitIn":
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"min is above max: {self.min:g} and {self.max:g}")
+        return self
+
+
+LimitsIn = Annotated[dict[CorpusName, LimitIn], Field(max_length=256)]
+
+
 class RunIn(_In):
-    """A run: everything that decides which sample stands where."""
+    """A run: everything that decides which sample stands where; and the limits that edits of it are held to."""
 
     name: Name
     data_seed: Annotated[int, Field(ge=0, le=MAX_INT)]
@@ -116,10 +145,11 @@ class RunIn(_In):
     num_groups: Annotated[int, Field(ge=1, le=2**12, description="node groups, each with its part of every corpus")] = 1
     corpora: dict[CorpusName, CorpusIn] = Field(min_length=1, max_length=256)
     schedule: BaseScheduleIn
+    limits: LimitsIn = Field(default={}, description="not part of the definition: they can be changed")
 
     def definition(self) -> dict[str, Any]:
         """As it is kept: a run without groups as those that were made before there were any."""
-        return self.model_dump(exclude={"num_groups"} if self.num_groups == 1 else None)
+        return self.model_dump(exclude={"limits", *(["num_groups"] if self.num_groups == 1 else [])})
 
 
 class RevisionIn(_In):
@@ -174,6 +204,7 @@ class ProgressIn(_In):
         default=None,
         description="the first step the trainer has not handed out under known_revision; default: step",
     )
+    claim: Count | None = Field(default=None, description="the number of the trainer's claim, where it has one")
     superseded: list[Count] | None = Field(
         default=None,
         max_length=10_000,
@@ -188,6 +219,85 @@ class ProgressIn(_In):
         if self.decided_through is not None and self.decided_through < self.step:
             raise ValueError("decided_through must be at least step: what is finished was handed out")
         return self
+
+
+class ClaimIn(_In):
+    """A trainer takes the run: one that has the same name as the last begins again, another must say `take_over`."""
+
+    trainer: Name = Field(description="who: the same text after a restart, another for another trainer")
+    step: Step = Field(description="the first step it will train")
+    take_over: bool = Field(default=False, description="also from another trainer, which must have ended for good")
+
+
+class NewLimitsIn(_In):
+    """Limits in place of those there are."""
+
+    limits: LimitsIn
+    reason: Prose
+
+
+class ForkIn(_In):
+    """A run that shares another's past up to `step`."""
+
+    name: Name
+    step: Step = Field(description="the first step that the fork takes by itself")
+    replay: Literal["continue", "unseen"] = Field(
+        default="continue", description="what it reads from there on: what the parent would, or what the parent has not"
+    )
+    until: Step | None = Field(
+        default=None, description='for "unseen": the first step of the parent that counts as not read; default: its end'
+    )
+    author: Name
+    reason: Prose
+
+
+class ClaimOut(_Out):
+    """Who trains the run, and under which number: reports under a lower one are refused."""
+
+    claim: int
+    trainer: str
+    step: int
+    since: str
+
+
+class ClaimedOut(ClaimOut):
+    """A claim that was given, and what is known of the run."""
+
+    frontier: int
+    revision: int
+
+
+class ParentOut(_Out):
+    """Where a fork comes from."""
+
+    run: str
+    step: int
+
+
+class EventOut(_Out):
+    """A call that changed something. `hash` covers all of it, and the event before (`service.chain`)."""
+
+    seq: int
+    time: str
+    kind: str
+    actor: str = Field(description="the name of the token; anonymous where there are none")
+    body: dict[str, Any]
+    hash: str
+
+
+class EventsOut(_Out):
+    events: list[EventOut]
+    next: int | None = Field(description="`after` of the next page; null on the last")
+
+
+class AuditedOut(EventOut):
+    key: int = Field(description="rises over all runs")
+    run: str | None = Field(description="null: of no run, such as a token that was issued")
+
+
+class AuditOut(_Out):
+    events: list[AuditedOut]
+    next: int | None = Field(description="`after` of the next page; null on the last")
 
 
 class CorpusOut(_Out):
@@ -216,6 +326,9 @@ class RunOut(_Out):
     revision: int = Field(description="the newest revision in force; 0 is the schedule the run was made with")
     frontier: int = Field(description="the first step whose schedule may still change")
     step: int | None = Field(description="the highest step reported; null before the first report")
+    limits: dict[str, dict[str, float]] = Field(description="corpus → min, max, max_change, those there are")
+    claim: ClaimOut | None = Field(description="who trains it; null before a trainer claims it")
+    parent: ParentOut | None = Field(description="where it was forked from; null for a run that was not")
 
 
 class RunSummaryOut(_Out):

@@ -14,8 +14,8 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    database: Path
-    """The SQLite file; made when absent, its folder must exist."""
+    database: Path | str
+    """The SQLite file, made when absent, whose folder must exist; or a URL, `postgresql://user@host/name`."""
     tokens: tuple[Token, ...] = ()
     """Who may do what. Empty: everything is open, which is for loopback only."""
     max_body_bytes: int = Field(default=16 * 2**20, ge=1024)

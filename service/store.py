@@ -1,9 +1,11 @@
-"""What the service knows, in one SQLite file: WAL, every commit on disk before it is acknowledged.
+"""What the service knows, in one database: a SQLite file, or PostgreSQL by its URL.
 
-A `Store` gives transactions. `store.read()` is a snapshot. `store.write()` takes the only write lock of
-the file at its start (BEGIN IMMEDIATE), so that what it reads still holds when it writes, in every
-process that has the file open; it commits on leaving, or rolls back when an error leaves it. A commit
-is synced (synchronous=FULL): what was committed survives `kill -9` and a power cut.
+A `Store` gives transactions. `store.read()` is a snapshot. `store.write()` is for changes: what it reads of a run still
+holds when it writes, in every process that uses the database, and it commits on leaving, or rolls back when an error
+leaves it. What was committed survives `kill -9` and a power cut.
+
+    SQLite        WAL, synchronous=FULL; a writer takes the only write lock of the file at its start (BEGIN IMMEDIATE)
+    PostgreSQL    a writer locks the row of the run that it asks for, or the name of one that is to be made; others wait
 
 A `Transaction` speaks in rows and plain values; what they mean is the business of `service.runs`.
 Imports SQLAlchemy (half a second), so nothing imports this module before a store is wanted.
@@ -12,7 +14,7 @@ Imports SQLAlchemy (half a second), so nothing imports this module before a stor
 import sqlite3
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,13 +22,14 @@ from typing import Any
 import sqlalchemy as sa
 
 from service.errors import DatabaseFileError, UnknownRunError
-from service.tables import answers, progress, revisions, runs
+from service.tables import answers, events, progress, revisions, runs
 
 __all__ = ["RunRow", "Store", "Transaction"]
 
 BUSY_TIMEOUT_S = 30  # how long a writer waits for a writer in another process
 MIGRATIONS = Path(__file__).parent / "migrations"
-HEAD = "0003"  # the newest migration; a file that has had it is opened without Alembic, which takes 0.4 s to import
+HEAD = "0004"  # the newest migration; a file that has had it is opened without Alembic, which takes 0.4 s to import
+MIGRATION_LOCK = 0x5357_4954_4348  # of PostgreSQL's advisory locks: one replica migrates, the others wait
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,35 +46,22 @@ class RunRow:
     step: int | None
     revision: int  # the newest in force, 0 for the base
     newest: int  # the highest number ever given
+    seq: int  # the number of its newest event
+    head: str  # the hash of that event
+    limits: Mapping[str, Any]
+    claim: Mapping[str, Any] | None
+    parent: Mapping[str, Any] | None
 
 
-_HEAD = (
-    runs.c.key,
-    runs.c.id,
-    runs.c.name,
-    runs.c.created,
-    runs.c.order_version,
-    runs.c.num_steps,
-    runs.c.frontier,
-    runs.c.step,
-    sa.select(sa.func.coalesce(sa.func.max(revisions.c.number), 0))
-    .where(revisions.c.run_key == runs.c.key, revisions.c.superseded.is_(None))
-    .correlate(runs)
-    .scalar_subquery()
-    .label("revision"),
-    sa.select(sa.func.coalesce(sa.func.max(revisions.c.number), 0))
-    .where(revisions.c.run_key == runs.c.key)
-    .correlate(runs)
-    .scalar_subquery()
-    .label("newest"),
-)
+_HEAD = tuple(runs.c[name] for name in RunRow.__dataclass_fields__)
 
 
 class Transaction:
     """The questions and changes of one transaction; lives as long as the `with` that gave it."""
 
-    def __init__(self, connection: sa.Connection) -> None:
+    def __init__(self, connection: sa.Connection, *, locking: bool = False) -> None:
         self._connection = connection
+        self._locking = locking  # lock the rows of runs that are asked for: on PostgreSQL, to write
 
     # -- runs
 
@@ -81,14 +71,16 @@ class Transaction:
 
     def run(self, run_id: str) -> RunRow:
         """The head of a run; `UnknownRunError` when there is none."""
-        row = self._connection.execute(sa.select(*_HEAD).where(runs.c.id == run_id)).one_or_none()
+        row = self._connection.execute(self._select(runs.c.id == run_id)).one_or_none()
         if row is None:
             raise UnknownRunError(run_id)
         return RunRow(**row._mapping)
 
     def run_named(self, name: str) -> RunRow | None:
-        """The head of the run of that name, if there is one."""
-        row = self._connection.execute(sa.select(*_HEAD).where(runs.c.name == name)).one_or_none()
+        """The head of the run of that name, if there is one; to write, nobody else makes one meanwhile."""
+        if self._locking:
+            self._connection.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(name, 0))))
+        row = self._connection.execute(self._select(runs.c.name == name)).one_or_none()
         return None if row is None else RunRow(**row._mapping)
 
     def has_run(self, run_id: str) -> bool:
@@ -118,6 +110,33 @@ class Transaction:
             )
         )
 
+    def update(self, key: int, **values: Any) -> None:
+        """Set columns of a run."""
+        self._connection.execute(runs.update().where(runs.c.key == key).values(**values))
+
+    def _select(self, condition: Any) -> sa.Select[Any]:
+        query = sa.select(*_HEAD).where(condition)
+        return query.with_for_update() if self._locking else query
+
+    # -- events
+
+    def add_event(self, key: int | None, values: Mapping[str, Any]) -> None:
+        """Append an event; `values` are seq, time, kind, actor, body and hash. It becomes the head of its run."""
+        self._connection.execute(events.insert().values(run_key=key, **values))
+        if key is not None:
+            self.update(key, seq=values["seq"], head=values["hash"])
+
+    def events(self, key: int, *, after: int = 0, limit: int | None = None) -> list[dict[str, Any]]:
+        """Events of a run numbered above `after`, in order."""
+        query = sa.select(events).where(events.c.run_key == key, events.c.seq > after)
+        return [{**row._mapping} for row in self._connection.execute(query.order_by(events.c.seq).limit(limit))]
+
+    def all_events(self, *, after: int = 0, limit: int | None = None) -> list[dict[str, Any]]:
+        """Events of all runs, and of none, with keys above `after`, in order; `run` is the id of the run, or None."""
+        query = sa.select(events, runs.c.id.label("run")).join_from(events, runs, isouter=True)
+        query = query.where(events.c.key > after).order_by(events.c.key).limit(limit)
+        return [{**row._mapping} for row in self._connection.execute(query)]
+
     # -- revisions
 
     def revisions(self, key: int, *, after: int = 0, limit: int | None = None) -> list[dict[str, Any]]:
@@ -129,6 +148,9 @@ class Transaction:
     def add_revision(self, key: int, values: Mapping[str, Any]) -> None:
         """Insert a revision; `values` are the columns of `tables.revisions` without the run's key."""
         self._connection.execute(revisions.insert().values(run_key=key, **values))
+        number = values["number"]
+        in_force = {} if values.get("superseded") is not None else {"revision": number}
+        self.update(key, newest=number, **in_force)
 
     def supersede(self, key: int, reasons: Mapping[int, str], *, time: str) -> None:
         """Take revisions (number → reason) out of force, for ever."""
@@ -138,6 +160,11 @@ class Transaction:
                 .where(revisions.c.run_key == key, revisions.c.number == number)
                 .values(superseded=reason, superseded_time=time)
             )
+        if reasons:
+            in_force = sa.select(sa.func.coalesce(sa.func.max(revisions.c.number), 0)).where(
+                revisions.c.run_key == key, revisions.c.superseded.is_(None)
+            )
+            self.update(key, revision=in_force.scalar_subquery())
 
     # -- reports of the trainer
 
@@ -173,38 +200,26 @@ class Transaction:
 
 
 class Store:
-    """One database file. Opening makes it when absent and migrates it to the newest form.
+    """One database: the path of a SQLite file, or a URL, `postgresql://user@host/name`.
 
-    Raises `DatabaseFileError` when the file cannot be opened or migrated, OSError when the disk cannot take it.
-    Safe for many threads.
+    Opening makes the tables when there are none and migrates them to the newest form. Raises `DatabaseFileError` when
+    the database cannot be opened or migrated, OSError when the disk cannot take it. Safe for many threads.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._write_lock = threading.Lock()  # queue here, in order, rather than poll for SQLite's lock
-        if not path.resolve().parent.is_dir():
-            raise DatabaseFileError(str(path), f"the folder {path.resolve().parent} does not exist")
-        self._engine = sa.create_engine(
-            sa.URL.create("sqlite", database=str(path)),
-            connect_args={"timeout": BUSY_TIMEOUT_S, "check_same_thread": False},
-            poolclass=sa.QueuePool,
-            pool_size=8,
-            max_overflow=56,
-        )
-        sa.event.listen(self._engine, "connect", _prepare)
-        sa.event.listen(self._engine, "begin", _begin)
+    def __init__(self, database: Path | str) -> None:
+        self.database = database
+        self._is_file = isinstance(database, Path) or "://" not in database
+        # In a file writers queue here, in order, rather than poll for SQLite's lock.
+        self._write_lock: Any = threading.Lock() if self._is_file else nullcontext()
+        self._engine = _file_engine(Path(database)) if self._is_file else _server_engine(str(database))
         try:
             self._migrate()
         except sa.exc.DatabaseError as error:
             self._engine.dispose()
-            if path.is_file() and path.stat().st_size == 0:
-                path.unlink()  # made by this call, and never filled
-            code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF  # the rest says what kind of input or output
-            if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
-                raise OSError(
-                    f"cannot write the database {path}: {error.orig}; make room or give another --db"
-                ) from error
-            raise DatabaseFileError(str(path), str(error.orig)) from error
+            raise self._not_opened(error) from error
+
+    def __str__(self) -> str:
+        return str(self.database) if self._is_file else self._engine.url.render_as_string(hide_password=True)
 
     def close(self) -> None:
         """Give back every connection; the store cannot be used afterwards."""
@@ -218,14 +233,17 @@ class Store:
 
     @contextmanager
     def write(self) -> Iterator[Transaction]:
-        """The only writer from here to the end of the block; on disk once the block has been left."""
+        """What is read of a run inside holds to the end of the block; on disk once the block has been left."""
         with self._write_lock, self._writer() as connection:
-            yield Transaction(connection)
+            yield Transaction(connection, locking=not self._is_file)
 
     @contextmanager
     def _writer(self) -> Iterator[sa.Connection]:
         with self._engine.connect() as connection:
-            connection = connection.execution_options(switchpoint_write=True)
+            if self._is_file:
+                connection = connection.execution_options(switchpoint_write=True)
+            else:  # a lock waited for, then what is read is what was committed last
+                connection = connection.execution_options(isolation_level="READ COMMITTED")
             with connection.begin():
                 yield connection
 
@@ -239,12 +257,58 @@ class Store:
         config = Config()
         config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
         with self._write_lock, self._writer() as connection:
+            if not self._is_file:
+                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(MIGRATION_LOCK)))
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
 
+    def _not_opened(self, error: sa.exc.DatabaseError) -> Exception:
+        if not self._is_file:
+            return DatabaseFileError(str(self), " ".join(str(error.orig).split()))
+        path = Path(self.database)
+        if path.is_file() and path.stat().st_size == 0:
+            path.unlink()  # made by this call, and never filled
+        code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF  # the rest says what kind of input or output
+        if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+            return OSError(f"cannot write the database {path}: {error.orig}; make room or give another --db")
+        return DatabaseFileError(str(path), str(error.orig))
+
+
+def _file_engine(path: Path) -> sa.Engine:
+    if not path.resolve().parent.is_dir():
+        raise DatabaseFileError(str(path), f"the folder {path.resolve().parent} does not exist")
+    engine = sa.create_engine(
+        sa.URL.create("sqlite", database=str(path)),
+        connect_args={"timeout": BUSY_TIMEOUT_S, "check_same_thread": False},
+        poolclass=sa.QueuePool,
+        pool_size=8,
+        max_overflow=56,
+    )
+    sa.event.listen(engine, "connect", _prepare)
+    sa.event.listen(engine, "begin", _begin)
+    return engine
+
+
+def _server_engine(text: str) -> sa.Engine:
+    try:
+        url = sa.make_url(text)
+    except sa.exc.ArgumentError:
+        raise DatabaseFileError("given", "it is neither a path nor a URL like postgresql://user@host/name") from None
+    if url.get_backend_name() not in ("postgresql", "postgres"):
+        shown = url.render_as_string(hide_password=True)
+        raise DatabaseFileError(shown, "give the path of a SQLite file, or postgresql://user@host/name")
+    return sa.create_engine(
+        url.set(drivername="postgresql+psycopg"),
+        connect_args={"connect_timeout": 10},
+        isolation_level="REPEATABLE READ",
+        pool_size=8,
+        max_overflow=24,
+        pool_pre_ping=True,  # a database that was restarted is no reason to fail
+    )
+
 
 def _version(connection: sa.Connection) -> str | None:
-    """The newest migration that the database has had; None for a new file."""
+    """The newest migration that the database has had; None for a new one."""
     if not sa.inspect(connection).has_table("alembic_version"):
         return None
     version: str | None = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()

@@ -1,12 +1,13 @@
 """The tables of the database, as the newest migration leaves them (a test compares the two).
 
-A revision is never updated but for its two `superseded` columns, and never deleted. JSON columns hold
-the text that goes over the wire. Times are UTC, ISO 8601.
+Events are never updated and never deleted; the other tables hold what they add up to (`service.chain`). A revision is
+never updated but for its two `superseded` columns, and never deleted. JSON columns hold the text that goes over the
+wire. Times are UTC, ISO 8601.
 """
 
-from sqlalchemy import JSON, BigInteger, Column, ForeignKey, Integer, MetaData, String, Table, Text
+from sqlalchemy import JSON, BigInteger, Column, ForeignKey, Index, Integer, MetaData, String, Table, Text
 
-__all__ = ["answers", "metadata", "progress", "revisions", "runs"]
+__all__ = ["answers", "events", "metadata", "progress", "revisions", "runs", "tokens"]
 
 metadata = MetaData()
 BIG = BigInteger().with_variant(Integer, "sqlite")
@@ -23,6 +24,13 @@ runs = Table(
     Column("num_steps", BIG, nullable=False),
     Column("frontier", BIG, nullable=False),
     Column("step", BIG),  # the highest step reported, None before the first report
+    Column("revision", BIG, nullable=False, server_default="0"),  # the newest in force
+    Column("newest", BIG, nullable=False, server_default="0"),  # the highest number ever given
+    Column("seq", BIG, nullable=False, server_default="0"),  # the number of the newest event
+    Column("head", String(64), nullable=False, server_default=""),  # its hash
+    Column("limits", JSON, nullable=False, server_default="{}"),
+    Column("claim", JSON(none_as_null=True)),  # who trains: {claim, trainer, step, since}; null: nobody has said so
+    Column("parent", JSON(none_as_null=True)),  # of a fork: {run, step}
 )
 
 revisions = Table(
@@ -63,4 +71,30 @@ answers = Table(  # what an Idempotency-Key was answered with
     Column("digest", String(64), nullable=False),
     Column("number", BIG, nullable=False),
     Column("answer", JSON, nullable=False),
+)
+
+events = Table(  # every call that changed something
+    "events",
+    metadata,
+    Column("key", BIG, primary_key=True, autoincrement=True),
+    Column("run_key", BIG, ForeignKey("runs.key")),  # null: of no run, such as a token that was issued
+    Column("seq", BIG, nullable=False),  # 1, 2, … within the run
+    Column("time", String(40), nullable=False),
+    Column("kind", String(40), nullable=False),
+    Column("actor", String(200), nullable=False),  # the name of the token
+    Column("body", JSON, nullable=False),
+    Column("hash", String(64), nullable=False),  # see service.chain; empty where there is no run
+    Index("events_of_a_run", "run_key", "seq", unique=True),
+)
+
+tokens = Table(  # those made by `switchpoint-service tokens`; the secret itself is kept nowhere
+    "tokens",
+    metadata,
+    Column("key", BIG, primary_key=True, autoincrement=True),
+    Column("name", String(200), nullable=False, unique=True),
+    Column("scopes", JSON, nullable=False),
+    Column("digest", String(64), nullable=False),  # SHA-256 of the secret, in hex
+    Column("created", String(40), nullable=False),
+    Column("expires", String(40)),
+    Column("revoked", String(40)),
 )

@@ -16,8 +16,8 @@ from service.errors import TokenFileError
 
 __all__ = ["SCOPES", "Scope", "Token", "held_scopes", "load_tokens", "parse_tokens"]
 
-Scope = Literal["read", "write", "trainer"]
-SCOPES: tuple[Scope, ...] = ("read", "write", "trainer")
+Scope = Literal["read", "write", "trainer", "admin"]
+SCOPES: tuple[Scope, ...] = ("read", "write", "trainer", "admin")
 MIN_LENGTH = 16  # characters; shorter ones can be guessed over the network
 TOKEN_FORM = re.compile(r"[A-Za-z0-9._~+/=-]+")  # what RFC 6750 lets a bearer token hold
 

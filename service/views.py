@@ -13,9 +13,11 @@ from service.errors import InvalidRequestError, NotInRunError
 from service.runs import State
 from service.schemas import (
     BatchOut,
+    ClaimOut,
     CorpusOut,
     ForecastOut,
     LedgerOut,
+    ParentOut,
     PreviewOut,
     ReadOut,
     ReadsOut,
@@ -41,6 +43,9 @@ def run(state: State) -> RunOut:
     kept = ("data_seed", "global_batch_size", "seq_len", "num_steps", "shuffle_window")
     return RunOut(
         corpora=corpora,
+        limits={name: dict(limit) for name, limit in row.limits.items()},
+        claim=None if row.claim is None else ClaimOut(**row.claim),
+        parent=None if row.parent is None else ParentOut(**row.parent),
         **{name: getattr(row, name) for name in head},
         **{name: definition[name] for name in kept},
         num_groups=definition.get("num_groups", 1),

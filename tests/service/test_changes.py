@@ -503,11 +503,11 @@ def test_what_is_accepted_can_be_rebuilt_and_what_is_refused_is_an_error_of_mixe
     corpora = {"c4": {"shard_sizes": [30] * 6}, "code": {"shard_sizes": [20] * 4}, "math": {"shard_sizes": [10] * 3}}
     phases = [{"start": 0, "mixture": {"c4": 0.6, "code": 0.4}}]
     body = run_body(num_steps=60, global_batch_size=4, corpora=corpora, schedule={"phases": phases})
-    run_id = runs.create(RunIn.model_validate(body))[0].row.id
+    run_id = runs.create(RunIn.model_validate(body), actor="test")[0].row.id
     for edit in edits:
         state = runs.state(run_id)
         try:
-            runs.revise(run_id, RevisionIn.model_validate(change_body(**edit)), parent=state.row.revision)
+            runs.revise(run_id, RevisionIn.model_validate(change_body(**edit)), parent=state.row.revision, actor="test")
         except MixerError:
             continue
         after, step = runs.state(run_id), edit["effective_step"]

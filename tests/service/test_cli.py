@@ -83,7 +83,7 @@ def test_beyond_loopback_needs_tokens(tmp_path: Path) -> None:
 
 def test_a_wrong_token_file(tmp_path: Path) -> None:
     path = tmp_path / "tokens"
-    path.write_text("admin:me:0123456789abcdef\n")
+    path.write_text("owner:me:0123456789abcdef\n")
     done = run_cli("serve", "--host", "0.0.0.0", "--token-file", str(path), "--db", str(tmp_path / "a.db"))
     assert "line 1: the scope must be one of read, write, trainer" in complaint(done, 2)
     done = run_cli("serve", "--db", str(tmp_path / "a.db"), tokens=str(tmp_path / "absent"))

@@ -301,7 +301,7 @@ def test_what_was_handed_out_is_what_the_service_shows(events: list[tuple[str, A
     """Edits, outages, lost requests and lost answers in any order: the record never differs from the deed."""
     body = run_body(num_steps=60, schedule={"phases": [{"start": 0, "mixture": {"c4": 1.0}}]})
     with fresh_runs() as runs:
-        run_id = runs.create(RunIn.model_validate(body))[0].row.id
+        run_id = runs.create(RunIn.model_validate(body), actor="test")[0].row.id
         trainer = Trainer(runs.state(run_id).definition, runs.state(run_id).ledger)
         accepted: list[int] = []
         frontier = 0
@@ -312,21 +312,21 @@ def test_what_was_handed_out_is_what_the_service_shows(events: list[tuple[str, A
                 change = RevisionIn.model_validate(edit_body(None, step, **edit_of(amount)))
                 if step < row.frontier:
                     with pytest.raises(FrozenStepError):
-                        runs.revise(run_id, change, parent=row.revision)
+                        runs.revise(run_id, change, parent=row.revision, actor="test")
                 elif step < 60:
-                    accepted.append(runs.revise(run_id, change, parent=row.revision)[0]["number"])
+                    accepted.append(runs.revise(run_id, change, parent=row.revision, actor="test")[0]["number"])
                     with pytest.raises(StaleParentError):
-                        runs.revise(run_id, change, parent=row.revision)
+                        runs.revise(run_id, change, parent=row.revision, actor="test")
                 continue
             if what != "request lost":
-                answer = runs.report(run_id, trainer.body())
+                answer = runs.report(run_id, trainer.body(), actor="test")
                 if what == "heard":
                     trainer.hear(answer)
             trainer.work(amount, away=what != "heard")
             state = runs.state(run_id)
             assert state.row.frontier >= frontier
             frontier = state.row.frontier
-        trainer.hear(runs.report(run_id, trainer.body()))
+        trainer.hear(runs.report(run_id, trainer.body(), actor="test"))
         state = runs.state(run_id)
         assert [item.number for item in state.ledger.revisions] == accepted == list(range(1, len(accepted) + 1))
         assert trainer.ledger.schedule == state.ledger.schedule

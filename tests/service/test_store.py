@@ -15,6 +15,7 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
+from service.chain import digest, replay
 from service.errors import DatabaseFileError, UnknownRunError
 from service.store import HEAD, MIGRATIONS, Store
 from service.tables import metadata
@@ -68,7 +69,7 @@ def test_the_file_is_wal_and_synced(store: Store) -> None:
 def test_opens_again_with_what_it_held(store: Store) -> None:
     with store.write() as tx:
         tx.add_run(run_row())
-    again = Store(store.path)
+    again = Store(store.database)
     with again.read() as tx:
         assert tx.run("a").name == "a"
     again.close()
@@ -127,7 +128,7 @@ def test_writers_of_two_stores_take_turns(store: Store) -> None:
     """Two processes on one file: what a writer reads still holds when it writes."""
     with store.write() as tx:
         tx.add_run(run_row())
-    other = Store(store.path)
+    other = Store(store.database)
     rounds = 50
 
     def count(own: Store) -> None:
@@ -196,6 +197,13 @@ def test_head_is_the_newest_migration() -> None:
 
 
 OLD_TABLES = sa.MetaData()  # of the first release, as far as a revision goes
+old_runs = sa.Table(
+    "runs",
+    OLD_TABLES,
+    *(sa.Column(name, sa.BigInteger) for name in ("key", "order_version", "num_steps", "frontier", "step")),
+    *(sa.Column(name, sa.Text) for name in ("id", "name", "created")),
+    sa.Column("definition", sa.JSON),
+)
 old_revisions = sa.Table(
     "revisions",
     OLD_TABLES,
@@ -213,7 +221,7 @@ def old_file(tmp_path: Path) -> Iterator[sa.Engine]:
         config = alembic()
         config.attributes["connection"] = connection
         command.upgrade(config, "0001")
-        connection.execute(metadata.tables["runs"].insert().values(**run_row(), key=1))
+        connection.execute(old_runs.insert().values(**run_row(), key=1))
         for row in OLD_REVISIONS:
             connection.execute(old_revisions.insert().values(run_key=1, **row))
     yield engine
@@ -237,8 +245,21 @@ def test_a_file_of_the_first_release_is_migrated(old_file: sa.Engine, tmp_path: 
         newest = tx.revisions(1, after=2)[0]
         assert (newest["schedule"], newest["corpora"]) == (None, corpora)
         assert tx._connection.scalar(sa.text("SELECT count(*) FROM revisions WHERE schedule IS NULL")) == 1
+        assert (tx.run("a").revision, tx.run("a").newest) == (3, 3)
     with store._engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+    store.close()
+
+
+def test_a_run_of_the_first_release_gets_a_record(old_file: sa.Engine, tmp_path: Path) -> None:
+    store = Store(tmp_path / "old.db")
+    with store.read() as tx:
+        row = tx.run("a")
+        record = replay("a", tx.events(row.key))
+        assert (row.revision, row.newest, row.seq, row.head) == (1, 2, record.seq, record.head)
+        assert (list(record.revisions), record.superseded) == ([1, 2], {2: "passed"})
+        assert record.definition == digest(tx.definition(row.key))
+        assert {event["actor"] for event in tx.events(row.key)} == {"before the record"}
     store.close()
 
 
