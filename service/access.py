@@ -22,7 +22,7 @@ def _settings(request: Request) -> Settings:
     return settings
 
 
-RunId = Annotated[str, Path(description="id of the run", max_length=32)]
+RunId = Annotated[str, Path(description="id of the run", max_length=32, pattern=r"^[^\x00-\x1f\x7f]*$")]
 AllRuns = Annotated[Runs, Depends(_runs)]
 Limits = Annotated[Settings, Depends(_settings)]
 

@@ -45,7 +45,7 @@ def create_app(settings: Settings) -> FastAPI:
         yield
         store.close()
 
-    app = FastAPI(title="Switchpoint", version="1", description=DESCRIPTION, lifespan=lifespan)
+    app = FastAPI(title="Switchpoint", version="1", description=DESCRIPTION, lifespan=lifespan, redirect_slashes=False)
     app.state.settings, app.state.store, app.state.metrics = settings, store, metrics
     app.state.runs = Runs(store, plan_cache_size=settings.plan_cache_size)
     app.include_router(v1)

@@ -6,12 +6,12 @@ from fastapi import APIRouter, Request, Response
 
 from service import metrics
 from service.access import ANYONE, AllRuns, Limits
-from service.routes import PROBLEM
 from service.store import RunRow
+from service.strict import PROBLEM, Route
 
 __all__ = ["operations"]
 
-operations = APIRouter()
+operations = APIRouter(route_class=Route)
 
 
 @operations.get("/healthz", operation_id="getHealth")
@@ -28,9 +28,7 @@ def get_readiness(request: Request) -> dict[str, str]:
     return {"status": "ready"}
 
 
-@operations.get(
-    "/metrics", operation_id="getMetrics", dependencies=ANYONE, responses={"4XX": PROBLEM}, response_class=Response
-)
+@operations.get("/metrics", operation_id="getMetrics", dependencies=ANYONE, response_class=Response)
 def get_metrics(request: Request, runs: AllRuns, limits: Limits) -> Response:
     """Counters and gauges in Prometheus' text format."""
     with request.app.state.store.read() as tx:

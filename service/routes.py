@@ -13,7 +13,7 @@ from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
-from service import problems, views
+from service import views
 from service.access import ADMINS, ANYONE, CREATORS, EDITORS, TRAINERS, AllRuns, CurrentState, Limits, RunId
 from service.errors import InvalidRequestError
 from service.schemas import (
@@ -30,7 +30,6 @@ from service.schemas import (
     LedgerOut,
     NewLimitsIn,
     PreviewOut,
-    ProblemOut,
     ProgressIn,
     ReadsOut,
     ReportOut,
@@ -46,14 +45,11 @@ from service.schemas import (
     StepWeightsOut,
     WeightsOut,
 )
+from service.strict import PROBLEM, Route
 
 __all__ = ["v1"]
 
-PROBLEM: dict[str, Any] = {
-    "description": "a problem, RFC 9457",
-    "content": {problems.MEDIA_TYPE: {"schema": ProblemOut.model_json_schema()}},
-}
-v1 = APIRouter(prefix="/v1", responses={"4XX": PROBLEM, "5XX": PROBLEM})
+v1 = APIRouter(prefix="/v1", route_class=Route, responses={"5XX": PROBLEM})
 
 Number = Annotated[int, Query(ge=0, le=2**63 - 1)]
 Step = Annotated[int | None, Query(ge=0, le=10**12)]
@@ -250,7 +246,7 @@ def create_revision(
     response: Response,
     dry_run: bool = False,
     if_match: Annotated[str | None, Header()] = None,
-    idempotency_key: Annotated[str | None, Header(min_length=1, max_length=200)] = None,
+    idempotency_key: Annotated[str | None, Header(min_length=1, max_length=200, pattern=r"^[\x20-\x7e]+$")] = None,
 ) -> RevisionOut | PreviewOut:
     """Edit the schedule from `effective_step` on. 409 for a stale parent or a frozen step.
 
