@@ -30,6 +30,7 @@ SETTINGS = (
     ("max_connections", "300"),
     ("shared_buffers", "64MB"),
     ("logging_collector", "off"),
+    ("dynamic_shared_memory_type", "mmap"),  # in the folder, so that nothing is left elsewhere after a kill
 )
 
 

@@ -1,18 +1,33 @@
-"""A server over real HTTP, and runs on it."""
+"""A server over real HTTP, and runs on it; on SQLite, and on PostgreSQL where a module says BOTH_DATABASES = True."""
 
 import itertools
 from collections.abc import Callable, Iterator
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+import sqlalchemy as sa
 
 from service.settings import Settings
+from service.tables import metadata
+from tests.postgres import Postgres, need_postgres, postgres
 from tests.service.processes import serve_in_thread
 
 Json = dict[str, Any]
+Database = Path | str  # a SQLite file, or a URL
+Contents = dict[str, list[str]]
+DATABASES = ("sqlite", "postgresql")
 _numbers = itertools.count()
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Tests of a module with BOTH_DATABASES that stand on a database run on each."""
+    for fixture in ("database", "server"):
+        if getattr(metafunc.module, "BOTH_DATABASES", False) and fixture in metafunc.fixturenames:
+            metafunc.parametrize(fixture, DATABASES, indirect=True)
+
 
 RUN: Json = {
     "name": "run",
@@ -36,6 +51,19 @@ RUN: Json = {
         ]
     },
 }
+
+
+def open_engine(database: Database) -> sa.Engine:
+    """A way into a database beside the service."""
+    if isinstance(database, str):
+        return sa.create_engine(sa.make_url(database).set(drivername="postgresql+psycopg"))
+    return sa.create_engine(f"sqlite:///{database}")
+
+
+def contents(engine: sa.Engine) -> Contents:
+    """Every row of every table, to be compared with what is there later."""
+    with engine.connect() as connection:
+        return {table.name: sorted(map(repr, connection.execute(table.select()))) for table in metadata.sorted_tables}
 
 
 def run_body(**changes: Any) -> Json:
@@ -62,9 +90,48 @@ def report_body(step: int, freeze_through: int, known_revision: int = 0, **chang
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def cluster() -> Iterator[Postgres]:
+    """A PostgreSQL for the whole session; each test takes databases of its own from it."""
+    need_postgres()
+    with postgres() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def make_database(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Database]:
+    """Makes a fresh database of a kind, "sqlite" or "postgresql"."""
+
+    def make(kind: str) -> Database:
+        if kind == "sqlite":
+            return tmp_path_factory.mktemp("database") / "runs.db"
+        cluster: Postgres = request.getfixturevalue("cluster")
+        return cluster.make(migrated)
+
+    return make
+
+
+def migrated(url: str) -> None:
+    """Fill an empty database with the service's tables, to be copied rather than migrated again for each test."""
+    from service.store import Store
+
+    Store(url).close()
+
+
+@pytest.fixture
+def database(request: pytest.FixtureRequest, make_database: Callable[[str], Database]) -> Iterator[Database]:
+    """A fresh database, gone after the test."""
+    made = make_database(getattr(request, "param", "sqlite"))
+    yield made
+    if isinstance(made, str):
+        request.getfixturevalue("cluster").drop(made)
+
+
+@pytest.fixture(scope="session")
+def server(request: pytest.FixtureRequest, make_database: Callable[[str], Database]) -> Iterator[str]:
     """The address of a server that all tests share; each makes runs of its own."""
-    with serve_in_thread(Settings(database=tmp_path_factory.mktemp("service") / "runs.db")) as url:
+    with serve_in_thread(Settings(database=make_database(getattr(request, "param", "sqlite")))) as url:
         yield url
 
 
