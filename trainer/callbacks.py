@@ -10,7 +10,7 @@ from trainer.config import Config
 from trainer.dynamic import CorpusLosses, DynamicMixing
 from trainer.feed import Feed
 from trainer.heldout import HeldOut
-from trainer.live import Client, Live
+from trainer.live import Link, Live, trainer_name
 from trainer.model import NeoX
 from trainer.optim import LearningRate
 from trainer.record import MetricsFile, Record, StepLines
@@ -41,18 +41,19 @@ def callbacks_of(config: Config, sources: Sources, feed: Feed, model: NeoX) -> l
             switchpoints=lambda: feed.switchpoints,
         )
         callbacks.append(held_out)
-    client = None
+    link = None
     if config.service:
-        client = Client(config.service, sources.definition) if dist.get_global_rank() == 0 else None
+        if dist.get_global_rank() == 0:
+            link = Link(config.service, sources.definition, trainer=trainer_name(config))
 
         def report() -> tuple[Mapping[str, float], Mapping[str, int]]:
             losses = {f"eval/{name}/loss": loss for name, loss in held_out.last.items()} if held_out else {}
             return {**record.metrics, **losses}, record.totals
 
-        callbacks.append(Live(feed, client=client, config=config.service, report=report))
+        callbacks.append(Live(feed, link=link, config=config.service, report=report))
     if config.dynamic:
         losses = CorpusLosses(feed, model)
-        mixing = DynamicMixing(config, feed, losses, file=file, definition=sources.definition, client=client)
+        mixing = DynamicMixing(config, feed, losses, file=file, definition=sources.definition, link=link)
         callbacks += [losses, mixing]
     if config.save_folder:
         callbacks.append(Checkpoints(config.save_folder, config))

@@ -5,6 +5,7 @@ Composer's notation: "6000ba" (steps, or a plain integer), "12.6e9tok" (tokens),
 `loading.load` makes a `Config` from a file. Imports neither torch nor composer.
 """
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,6 +18,7 @@ from mixer.proposers import Ado, Softmax
 from mixer.proposing import Proposer
 from mixer.rails import Rails
 from mixer.ramp import Ramp
+from trainer.errors import ConfigError
 
 PRESETS: Mapping[str, Mapping[str, int]] = {
     "tiny": {"n_layers": 2, "d_model": 64, "n_heads": 4},
@@ -27,6 +29,7 @@ PRESETS: Mapping[str, Mapping[str, int]] = {
 }
 PROPOSERS: Mapping[str, type[Ado] | type[Softmax]] = {"ado": Ado, "softmax": Softmax}
 PREFETCH_FACTOR = 2  # batches in work for each loader worker
+TOKEN = r"[A-Za-z0-9._~+/=-]+"  # what RFC 6750 lets a bearer token hold
 PYTHIA_VOCAB_SIZE = 50_304  # 50,277 ids of the GPT-NeoX tokenizer, padded to a multiple of 128
 
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -133,14 +136,19 @@ class EvalConfig(_Section):
 
 
 class ServiceConfig(_Section):
-    """The live schedule. `lead`: how many steps beyond the current one are frozen at each synchronisation."""
+    """The live schedule. `lead`: how many steps beyond the current one are frozen at each synchronisation.
+
+    `take_over`: take the run from another trainer, which must have ended for good. For one start: the two would
+    otherwise take it from each other in turns.
+    """
 
     url: str
     run_id: str | None = None
     sync_interval: PositiveInt = 10
     lead: PositiveInt = 50
     timeout: PositiveFloat = 5.0
-    token: str | None = Field(default=None, repr=False)
+    take_over: bool = False
+    token: Annotated[str, Field(pattern=f"^{TOKEN}$")] | None = Field(default=None, repr=False)
 
 
 class RampConfig(_Section):
@@ -214,9 +222,11 @@ class Config(_Section):
     log_interval: PositiveInt = 10
 
     def with_token(self, token: str | None) -> "Config":
-        """This configuration with the service's token, unless it has one or none is given."""
+        """This configuration with the service's token, unless it has one or none is given; ConfigError for none."""
         if token is None or self.service is None or self.service.token is not None:
             return self
+        if not re.fullmatch(TOKEN, token):
+            raise ConfigError(["SWITCHPOINT_TOKEN holds characters that a bearer token cannot have"])
         return self.model_copy(update={"service": self.service.model_copy(update={"token": token})})
 
     @property

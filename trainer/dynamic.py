@@ -31,7 +31,7 @@ from trainer.checkpoints import publish
 from trainer.config import Config
 from trainer.errors import CheckpointError, ResumeError
 from trainer.feed import Feed
-from trainer.live import Client
+from trainer.live import Link
 from trainer.model import NeoX
 from trainer.record import MetricsFile
 
@@ -82,7 +82,7 @@ class CorpusLosses(Callback):
 
 
 class DynamicMixing(Callback):
-    """Asks the algorithm, and has every rank follow what becomes of its proposals. `client`: the service, on rank 0."""
+    """Asks the algorithm, and has every rank follow what becomes of its proposals. `link`: the service, on rank 0."""
 
     def __init__(
         self,
@@ -92,7 +92,7 @@ class DynamicMixing(Callback):
         *,
         file: MetricsFile,
         definition: Mapping[str, Any],
-        client: Client | None = None,
+        link: Link | None = None,
     ) -> None:
         assert config.dynamic
         self._every, self._lead = config.steps(config.dynamic.every), config.dynamic.lead
@@ -101,7 +101,7 @@ class DynamicMixing(Callback):
         self._feed = feed
         self._losses = losses
         self._file = file
-        self._client = client
+        self._link = link
         self._is_served = config.service is not None
         self._revisions: list[dict[str, Any]] = []
         self._created = _now()
@@ -171,8 +171,8 @@ class DynamicMixing(Callback):
         frontier = max(self._feed.frontier, step + self._lead)
         if self._is_served:
             edit = self._dynamic.decide(ledger, observation, frontier=frontier)
-            if edit and self._client:
-                self._client.propose(edit)
+            if edit and self._link:
+                self._link.propose(edit)
             return None
         longer = self._dynamic.consider(ledger, observation, frontier=frontier, time=_now())
         return longer.revisions[-1].to_dict() if longer is not ledger else None

@@ -3,7 +3,7 @@
     TrainerError            one line for the user; `exit_code` is what the program ends with
     ├── ConfigError         the YAML, an override or the data it points to is wrong (exit code 2)
     ├── ResumeError         a checkpoint that does not belong to this run (exit code 2)
-    ├── ServiceError        the service refuses this run (exit code 2); a service that is away is no error
+    ├── ServiceError        the service refuses this run or gave it to another trainer (exit code 2); to be away is none
     └── CheckpointError     a checkpoint could not be written (exit code 1)
 
 All can be pickled, and all carry what they are about as attributes.
@@ -34,7 +34,10 @@ class ResumeError(TrainerError):
 
 
 class ServiceError(TrainerError):
-    """The service answered and refused: a wrong token, or another run of the same name."""
+    """The service answered and refused: a wrong token, another run of the same name, another trainer that has this one.
+
+    Starting again by itself is no use, or, where two trainers take the run from each other, does harm.
+    """
 
 
 class CheckpointError(TrainerError):

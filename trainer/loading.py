@@ -68,7 +68,8 @@ def _describe(error: Mapping[str, Any]) -> str:
     if error["type"] == "missing":
         return f"this key is missing @ {place}"
     message = error["msg"][0].lower() + error["msg"][1:]
-    return f"{message}, found {error['input']!r} @ {place}"
+    found = "" if error["loc"][-1] == "token" else f", found {error['input']!r}"
+    return f"{message}{found} @ {place}"
 
 
 def _place(location: Sequence[str | int]) -> str:
@@ -169,6 +170,8 @@ def _consistency_problems(config: Config) -> list[str]:
     if config.autoresume and config.save_folder is None:
         problems.append("autoresume looks for checkpoints in save_folder, which is not given @ $.autoresume")
     if config.service:
+        if not re.fullmatch(r"https?://[^/@\s]+(/[^@\s]*)?", config.service.url):
+            problems.append("must be an address like http://127.0.0.1:8321, and no token in it @ $.service.url")
         least = config.service.sync_interval + config.num_batches_ahead
         if config.service.lead < least:
             problems.append(

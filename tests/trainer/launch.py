@@ -44,11 +44,12 @@ class Run:
             self._processes.append(process)
 
     def wait(self, timeout: float = 120) -> int:
-        """The exit code of rank 0."""
+        """The exit code, which all ranks must have."""
         for process in self._processes:
             process.join(timeout)
             assert process.exitcode is not None, f"still running after {timeout} s:\n{self.output}"
-        return self._processes[0].exitcode
+        (code,) = {process.exitcode for process in self._processes}
+        return code
 
     def kill(self) -> None:
         """SIGKILL, as the machine would."""

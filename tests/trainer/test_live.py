@@ -1,9 +1,14 @@
-"""The live schedule against the real service: edits, joining, two ranks, a crash, and a service that goes away."""
+"""The live schedule against the real service: edits, joining, ranks, crashes, claims, and a service that goes away."""
 
+import contextlib
+import os
 import signal
+import socket
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +17,15 @@ import numpy as np
 import pytest
 
 from mixer import Ledger, Plan, Revision
+from service.client import Client
+from service.settings import Settings
+from tests.service.processes import serve_in_thread
 from tests.trainer.conftest import run_config
 from tests.trainer.corpora import NAMES, make_rows
 from tests.trainer.launch import Run, last_of_each_step, steps_in, wait_for_step
+from trainer.config import ServiceConfig
+from trainer.errors import ServiceError
+from trainer.live import Link, trainer_name
 from trainer.loading import load
 from trainer.record import digest_rows
 from trainer.sources import open_sources
@@ -186,3 +197,137 @@ def test_another_run_of_the_same_name_is_refused(service: Service, corpora: Path
     assert "refuses this run: HTTP 409" in run.output.splitlines()[-1]
     assert "data_seed" in run.output.splitlines()[-1]
     assert "Traceback" not in run.output
+
+
+def test_a_second_trainer_is_refused_until_it_takes_over(service: Service, corpora: Path, tmp_path: Path) -> None:
+    """And then the first ends, on both ranks: what was trained is what one of them trained."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    run = Run([str(live_config(corpora, first, service))], first, num_ranks=2)
+    wait_for_step(run, first / "metrics.jsonl", 5)
+    run.pause()
+    other = Run([str(live_config(corpora, second, service))], second)
+    assert other.wait() == 2
+    said = other.output.splitlines()[-1]
+    assert str(first / "checkpoints") in said
+    assert str(second / "checkpoints") in said
+    assert "service.take_over=true" in said
+    assert "Traceback" not in other.output
+    other = Run([str(second / "cfg.yaml"), "service.take_over=true"], second)
+    wait_for_step(other, second / "metrics.jsonl", 5)
+    run.go_on()
+    assert run.wait() == 2
+    said = run.output.splitlines()[-1]
+    assert "was taken over by" in said
+    assert str(second / "checkpoints") in said
+    assert max(last_of_each_step(first / "metrics.jsonl")) < NUM_STEPS - 1
+    assert other.wait() == 0, other.output
+    head = only_run(service)
+    assert_followed(second, service.get(f"/runs/{head['id']}/revisions")["revisions"])
+    assert service.get(f"/runs/{head['id']}")["claim"]["claim"] == 2
+
+
+# -- what rank 0 says, without training
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("links") / "s.db"
+
+
+@pytest.fixture(scope="module")
+def url(database: Path) -> Iterator[str]:
+    with serve_in_thread(Settings(database=database)) as url:
+        yield url
+
+
+@pytest.fixture
+def definition(corpora: Path, tmp_path: Path) -> dict[str, Any]:
+    """A run of its own for each test."""
+    config = load(run_config(corpora, tmp_path, schedule={"phases": PHASES}, max_duration=f"{NUM_STEPS}ba"))
+    return {**open_sources(config).definition, "name": tmp_path.name}
+
+
+def link(url: str, definition: dict[str, Any], trainer: str, **changes: Any) -> Link:
+    return Link(ServiceConfig(url=url, **changes), definition, trainer=trainer)
+
+
+def position(step: int, frontier: int | None = None, known: int = 0) -> dict[str, Any]:
+    decided = step if frontier is None else frontier
+    return {
+        "step": step, "freeze_through": step + 6, "decided_through": decided, "known_revision": known, "superseded": [],
+    }  # fmt: skip
+
+
+def test_a_restart_fences_off_what_still_runs_of_its_predecessor(url: str, definition: dict[str, Any]) -> None:
+    before = link(url, definition, "/a")
+    assert before.exchange(position(0)) == {"frontier": 6, "revisions": []}
+    after = link(url, definition, "/a")
+    assert after.exchange(position(0)) is not None
+    with pytest.raises(ServiceError, match=r"another start of this trainer \(claim 2, since .* '/a' \(claim 1\)"):
+        before.exchange(position(2))
+    assert after.exchange(position(2)) == {"frontier": 8, "revisions": []}
+
+
+def test_another_trainer_is_refused_until_it_takes_over(url: str, definition: dict[str, Any]) -> None:
+    first = link(url, definition, "/a")
+    assert first.exchange(position(0)) is not None
+    refused = r"is being trained by '/a' \(claim 1, since .*, and this is '/b': .* once with service.take_over=true"
+    with pytest.raises(ServiceError, match=refused):
+        link(url, definition, "/b").exchange(position(0))
+    assert first.exchange(position(2)) is not None
+    assert link(url, definition, "/b", take_over=True).exchange(position(0)) is not None
+    with pytest.raises(ServiceError, match=r"taken over by '/b' \(claim 2, since .*; this was '/a' \(claim 1\)"):
+        first.exchange(position(4))
+
+
+def test_a_database_from_before_its_claim_is_claimed_again(
+    url: str, definition: dict[str, Any], database: Path
+) -> None:
+    """As when a backup is put back: nobody else has the run, so a month's training does not end for it."""
+    trainer = link(url, definition, "/a")
+    assert trainer.exchange(position(0)) is not None
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("UPDATE runs SET claim = NULL WHERE name = ?", [definition["name"]])
+    assert trainer.exchange(position(2)) is None
+    assert trainer.say_goodbye(position(4)) == {"frontier": 10, "revisions": []}
+
+
+def test_a_lineage_that_was_abandoned_may_not_go_on(url: str, definition: dict[str, Any]) -> None:
+    with Client(url) as service:
+        run = service.create_run(definition)
+        service.create_revision(run.id, edit({"math": 1.0}, step=5))
+    assert link(url, definition, "/a").exchange(position(20, 26)) is not None  # it went on without revision 1
+    with pytest.raises(ServiceError, match=r"refuses this run: HTTP 409: .* revision 1 was superseded"):
+        link(url, definition, "/a").exchange(position(10, 16, known=1))
+
+
+def test_a_later_refusal_ends_nothing(url: str, definition: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
+    trainer = link(url, definition, "/a")
+    assert trainer.exchange(position(0)) is not None
+    assert trainer.exchange({**position(2), "counts": {"none such": 1}}) is None
+    assert "refuses what this run reports (HTTP 422" in caplog.text
+    assert trainer.say_goodbye(position(4)) is not None
+
+
+def test_a_service_that_is_away_is_not_asked_at_every_step(definition: dict[str, Any]) -> None:
+    """And is asked at the end, for a while, however long it was away."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:  # takes connections, and never answers
+        trainer = link(f"http://127.0.0.1:{listener.getsockname()[1]}", definition, "/a", timeout=0.05)
+        assert [trainer.exchange(position(step)) for step in range(50)] == [None] * 50
+        assert trainer.say_goodbye(position(NUM_STEPS)) is None
+        listener.setblocking(False)
+        num_attempts = 0
+        with contextlib.suppress(BlockingIOError):
+            while listener.accept():
+                num_attempts += 1
+    assert num_attempts == 2
+
+
+def test_who_a_trainer_is(corpora: Path, tmp_path: Path) -> None:
+    """Its save folder: the same after a restart, on whatever machine; without one it is this process."""
+    path = run_config(corpora, tmp_path)
+    assert trainer_name(load(path)) == str(tmp_path / "checkpoints")
+    assert trainer_name(load(path, ["save_folder=null", "autoresume=false"])).endswith(f":{os.getpid()}")
+    names = {trainer_name(load(path, [f"save_folder={tmp_path}/{'x' * 250}/{end}"])) for end in ("a", "b")}
+    assert len(names) == 2
+    assert max(map(len, names)) <= 200

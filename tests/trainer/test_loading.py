@@ -118,6 +118,25 @@ def test_inconsistent_values_name_their_place(tmp_path: Path, changes: dict[str,
     assert expected in problems[0]
 
 
+@pytest.mark.parametrize("url", ["127.0.0.1:8321", "ftp://a", "http://", "http://me:secret@a"])
+def test_an_address_that_is_none_is_refused_without_what_may_be_a_secret(tmp_path: Path, url: str) -> None:
+    (problem,) = problems_of(write(tmp_path, {"service": {"url": url, "lead": 50}}))
+    assert problem == "must be an address like http://127.0.0.1:8321, and no token in it @ $.service.url"
+
+
+@pytest.mark.parametrize("token", ["secret\n", "secret or not", 12345])
+def test_a_token_that_is_none_is_not_told(tmp_path: Path, token: Any) -> None:
+    problems = problems_of(write(tmp_path, {"service": {"url": "http://a", "lead": 50, "token": token}}))
+    assert "@ $.service.token" in problems[0]
+    assert "secret" not in str(problems)
+    assert "12345" not in str(problems)
+    config = load(write(tmp_path, {"service": {"url": "http://a", "lead": 50}}))
+    assert config.with_token("a-good-one").service.token == "a-good-one"
+    with pytest.raises(ConfigError, match="SWITCHPOINT_TOKEN") as caught:
+        config.with_token("secret\n")
+    assert "secret" not in str(caught.value)
+
+
 def test_overrides_reach_every_place(tmp_path: Path) -> None:
     config = load(
         write(tmp_path, {}),
