@@ -9,6 +9,7 @@ step (so `batch_size=None`: what it yields is a batch already); workers know not
 """
 
 import ctypes
+import multiprocessing
 import os
 import signal
 import sys
@@ -181,8 +182,8 @@ def end_with_parent(worker: int) -> None:
 
     Else they look for it every few seconds only. On systems other than Linux they go on doing so.
     """
-    parent = os.getppid()
-    if sys.platform == "linux":
+    parent = multiprocessing.parent_process()
+    if sys.platform == "linux" and parent is not None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # it has gone before it could be asked for
+        if os.getppid() != parent.pid:  # it has gone already, perhaps before this process ran at all
             os.kill(os.getpid(), signal.SIGKILL)

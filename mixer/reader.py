@@ -43,12 +43,10 @@ class RowReader:
         self.cache = cache or Cache(self.corpora)
         self.seq_len = corpora[0].seq_len
         self.dtype = max((corpus.dtype for corpus in corpora), key=lambda dtype: dtype.itemsize)
-        sizes = np.concatenate([corpus.shard_sizes for corpus in corpora])
-        self._starts = np.concatenate([[0], np.cumsum(sizes)])  # address of the first row of each shard
         self._is_uniform = len({corpus.dtype for corpus in corpora}) == 1
         widths = [np.full(len(corpus.shard_sizes), corpus.dtype.itemsize) for corpus in corpora]
         self._row_bytes = np.concatenate(widths) * self.seq_len
-        self.bases = np.concatenate([[0], np.cumsum([corpus.num_samples for corpus in corpora])])[:-1]
+        self.bases, self.corpus_of = self.cache.shelf.bases, self.cache.shelf.corpus_of
         self._begin()
 
     def read(self, addresses: Sequence[int] | _I64, out: NDArray[Any] | None = None) -> NDArray[Any]:
@@ -59,9 +57,7 @@ class RowReader:
         wanted = np.asarray(addresses, np.int64)
         if not len(wanted):
             return np.empty((0, self.seq_len), self.dtype) if out is None else out
-        if wanted.view(np.uint64).max() >= self._starts[-1]:  # a negative one is then the largest
-            raise IndexError(f"addresses go from 0 to {self._starts[-1] - 1}, found {wanted.min()} to {wanted.max()}")
-        shards = np.searchsorted(self._starts, wanted, side="right") - 1
+        shards = self.cache.shelf.locate(wanted)
         origins = self._origins[shards]
         if origins.min() == UNMAPPED or time.monotonic() >= self._next_check:
             self._map(np.unique(shards))
@@ -71,11 +67,6 @@ class RowReader:
             return rows
         out[...] = rows
         return out
-
-    def corpus_of(self, addresses: Sequence[int] | _I64) -> _I64:
-        """Which corpus, by its place in the order given, each address [n] lies in."""
-        corpus: _I64 = np.searchsorted(self.bases, np.asarray(addresses, np.int64), side="right") - 1
-        return corpus
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name not in ("_mapped", "_memory")}
@@ -121,7 +112,9 @@ class RowReader:
         try:
             for shard in missing:
                 self._mapped[shard] = self.cache.open(shard)
-                self._origins[shard] = self._mapped[shard].first_row - self._starts[shard] * self._row_bytes[shard]
+                self._origins[shard] = (
+                    self._mapped[shard].first_row - self.cache.shelf.starts[shard] * self._row_bytes[shard]
+                )
         finally:  # one that fails does not end the reading of others
             self._memory = {corpus.dtype.itemsize: self._view(corpus.dtype.itemsize) for corpus in self.corpora}
 

@@ -39,24 +39,15 @@ class RecordReader:
                     path=str(corpus.path),
                 )
         self.cache = cache or Cache(self.corpora)
-        sizes = np.concatenate([corpus.shard_sizes for corpus in corpora])
-        self._starts = np.concatenate([[0], np.cumsum(sizes)])
-        self.bases = np.concatenate([[0], np.cumsum([corpus.num_samples for corpus in corpora])])[:-1]
+        self.bases, self.corpus_of = self.cache.shelf.bases, self.cache.shelf.corpus_of
         self._begin()
 
     def read(self, addresses: Sequence[int] | _I64) -> list[dict[str, Any]]:
         """The records at `addresses` [n], in their order, each by column name. Raises as `RowReader.read` does."""
         wanted = np.asarray(addresses, np.int64)
-        if len(wanted) and (wanted.min() < 0 or wanted.max() >= self._starts[-1]):
-            raise IndexError(f"addresses go from 0 to {self._starts[-1] - 1}, found {wanted.min()} to {wanted.max()}")
-        shards = np.searchsorted(self._starts, wanted, side="right") - 1
-        records = wanted - self._starts[shards]
+        shards = self.cache.shelf.locate(wanted)
+        records = wanted - self.cache.shelf.starts[shards]
         return [self._shard(shard)(record) for shard, record in zip(shards.tolist(), records.tolist(), strict=True)]
-
-    def corpus_of(self, addresses: Sequence[int] | _I64) -> _I64:
-        """Which corpus, by its place in the order given, each address [n] lies in."""
-        corpus: _I64 = np.searchsorted(self.bases, np.asarray(addresses, np.int64), side="right") - 1
-        return corpus
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_shard"}

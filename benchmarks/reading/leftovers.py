@@ -23,8 +23,9 @@ def in_use() -> set[str]:
 
 def stale(before: set[Path]) -> list[Path]:
     """Segments that were not there before and that nobody uses: those of other programs at work are passed over."""
-    used = in_use()
-    return sorted(path for path in segments() - before if str(path) not in used)
+    new = segments() - before
+    used = in_use()  # looked at afterwards: what others make meanwhile is not among the new
+    return sorted(path for path in new if str(path) not in used)
 
 
 def files(*folders: Path) -> set[Path]:

@@ -1,6 +1,7 @@
 """Planned rows through torch's own DataLoader: the same global batches for any ranks, workers and prefetching."""
 
 import multiprocessing
+import time
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +102,7 @@ def test_every_row_carries_its_address(corpora: dict[str, Path]) -> None:
         assert batch["tokens"][:, 0].tolist() == corpus.tolist()
         assert batch["tokens"][:, 1].tolist() == (batch["addresses"] - data.rows.bases[corpus] + 1).tolist()
         counts = batch["counts"]
-        shards = {int(shard) for shard in np.searchsorted(data.rows._starts, batch["addresses"], side="right")}
+        shards = {int(shard) for shard in np.searchsorted(data.rows.cache.shelf.starts, batch["addresses"], side="right")}
         assert counts.hits + counts.misses == len(shards)
 
 
@@ -160,6 +161,32 @@ def test_workers_end_with_their_process(corpora: dict[str, Path], tmp_path: Path
     parent.join()
     _, alive = psutil.wait_procs(workers, timeout=4)
     assert not alive
+
+
+def test_a_worker_whose_process_has_gone_before_it_began_ends(corpora: dict[str, Path]) -> None:
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe()
+    parent = context.Process(target=_leave_a_worker, args=(theirs,))
+    parent.start()
+    theirs.close()
+    worker = psutil.Process(ours.recv())
+    parent.kill()
+    parent.join()
+    ours.send("begin")
+    psutil.wait_procs([worker], timeout=4)
+    assert not worker.is_running()
+
+
+def _leave_a_worker(pipe: Any) -> None:
+    def begin_late() -> None:
+        pipe.recv()
+        end_with_parent(0)
+        time.sleep(60)
+
+    worker = multiprocessing.get_context("fork").Process(target=begin_late)
+    worker.start()
+    pipe.send(worker.pid)
+    time.sleep(60)
 
 
 def _hold_a_loader(data: PlannedDataset, pipe: Any) -> None:

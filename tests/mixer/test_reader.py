@@ -158,7 +158,7 @@ def test_after_a_shard_that_fails_the_others_are_read_right(copy: Path) -> None:
     truncate(copy / "shard.00003.mds")
     reader = RowReader([open_corpus(copy)])
     reader.read([499])
-    starts = reader._starts
+    starts = reader.cache.shelf.starts
     with pytest.raises(ShardError, match=r"shard\.00003\.mds"):
         reader.read([starts[0], starts[1], starts[3]])
     wanted = [int(starts[0]), int(starts[1]), 499]
