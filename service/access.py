@@ -2,12 +2,12 @@
 
 from typing import Annotated, Any
 
-from fastapi import Depends, Header, Path, Request
+from fastapi import Depends, Path, Request
 
 from service.errors import NotAuthenticatedError, ScopeError
 from service.runs import Runs, State
 from service.settings import Settings
-from service.tokens import Scope, held_scopes
+from service.tokens import Caller, Scope
 
 __all__ = ["ADMINS", "ANYONE", "CREATORS", "EDITORS", "TRAINERS", "AllRuns", "CurrentState", "Limits", "RunId"]
 
@@ -35,17 +35,14 @@ CurrentState = Annotated[State, Depends(_state)]
 
 
 def _allow(*scopes: Scope) -> Any:
-    """A dependency that lets only tokens of one of `scopes` through; everyone when there are no tokens."""
+    """A dependency that lets only callers of one of `scopes` through (who calls: `service.middleware.Identify`)."""
 
-    def check(settings: Limits, authorization: Annotated[str | None, Header()] = None) -> None:
-        if not settings.tokens:
-            return
-        kind, _, secret = (authorization or "").partition(" ")
-        held = held_scopes(settings.tokens, secret.strip()) if kind.lower() == "bearer" else frozenset()
-        if not held:
+    async def check(request: Request) -> None:
+        caller: Caller | None = request.state.caller
+        if caller is None:
             raise NotAuthenticatedError
-        if not held & set(scopes):
-            raise ScopeError(scopes, sorted(held))
+        if not caller.scopes & set(scopes):
+            raise ScopeError(scopes, sorted(caller.scopes))
 
     return Depends(check)
 

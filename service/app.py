@@ -24,33 +24,46 @@ DESCRIPTION = "The live schedule of training runs: its history, its forecast, wh
 def create_app(settings: Settings) -> FastAPI:
     """The application that serves `settings.database`; `DatabaseFileError` when it cannot be opened.
 
-    The database is closed when the server stops (ASGI's lifespan).
+    The database is closed when the server stops (ASGI's lifespan). `app.state.stopping` is how a server says that it is
+    going to. There are no pages about the API: they would load programs from elsewhere.
     """
     from contextlib import asynccontextmanager
 
     from fastapi import FastAPI
 
-    from service import problems
-    from service.metrics import RequestMetrics
-    from service.middleware import CountRequests, LimitBody
+    from service import middleware, problems
+    from service.keyring import Keyring
+    from service.metrics import Metrics
     from service.operations import operations
     from service.routes import v1
     from service.runs import Runs
+    from service.stopping import Stopping
     from service.store import Store
 
-    store, metrics = Store(settings.database), RequestMetrics()
+    metrics = Metrics()
+    store = Store(settings.database, observe=metrics.transaction)
+    metrics.watch(store, max_runs=settings.max_page)
+    keyring, stopping = Keyring(settings.tokens, store), Stopping()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
         store.close()
 
-    app = FastAPI(title="Switchpoint", version="1", description=DESCRIPTION, lifespan=lifespan, redirect_slashes=False)
+    app = FastAPI(
+        title="Switchpoint",
+        version="1",
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        redirect_slashes=False,
+        docs_url=None,
+        redoc_url=None,
+    )
     app.state.settings, app.state.store, app.state.metrics = settings, store, metrics
+    app.state.stopping = stopping
     app.state.runs = Runs(store, plan_cache_size=settings.plan_cache_size)
     app.include_router(v1)
     app.include_router(operations)
     problems.install(app)
-    app.add_middleware(LimitBody, limit_bytes=settings.max_body_bytes)
-    app.add_middleware(CountRequests, metrics=metrics)
+    middleware.install(app, settings, keyring=keyring, metrics=metrics, stopping=stopping)
     return app

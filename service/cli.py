@@ -1,20 +1,23 @@
-"""`switchpoint-service`: serve the live schedule, and move ledgers between databases as JSON lines."""
+"""`switchpoint-service`: serve the live schedule, say who may use it, move ledgers between databases."""
 
 import argparse
 import contextlib
-import ipaddress
 import os
+import re
 import socket
 import sys
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from service import logs
+from service.addresses import is_loopback
 from service.errors import ServiceError, TokenFileError
 from service.settings import Settings
-from service.tokens import Token, load_tokens
+from service.tokens import SCOPES, Token, check_secret, digest, load_tokens
 
 if TYPE_CHECKING:
     from service.store import Store
@@ -25,9 +28,11 @@ PROGRAM = "switchpoint-service"
 EXAMPLES = """examples:
   switchpoint-service serve --db runs.db
   switchpoint-service serve --host 0.0.0.0 --token-file tokens --db /var/lib/switchpoint/runs.db
+  switchpoint-service tokens issue --db runs.db --name ada --scope write --expires 90d
   switchpoint-service export --db runs.db 3f9a1c0b7d52 > ledger.jsonl
   switchpoint-service import --db other.db ledger.jsonl
 """
+HELP: Any = {"epilog": EXAMPLES, "formatter_class": argparse.RawDescriptionHelpFormatter}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -63,17 +68,8 @@ def _parser() -> argparse.ArgumentParser:
         help="a SQLite file, or postgresql://user@host/name [what SWITCHPOINT_DB says, or switchpoint.db]",
     )
 
-    serve = _command(commands, "serve", _serve, "serve the live schedule over HTTP", database)
-    serve.add_argument("--host", default="127.0.0.1", help="address to listen on [%(default)s]")
-    serve.add_argument("--port", type=_port, default=8321, help="0 takes a free one [%(default)s]")
-    serve.add_argument(
-        "--token-file",
-        type=Path,
-        default=None,
-        metavar="FILE",
-        help="lines of scope:name:token, scopes read, write, trainer; required beyond loopback "
-        "[the file SWITCHPOINT_TOKENS names]",
-    )
+    _serve_options(_command(commands, "serve", _serve, "serve the live schedule over HTTP", database))
+    _tokens_commands(commands, database)
     export = _command(commands, "export", _export, "write a run's ledger as JSON lines", database)
     export.add_argument("run", metavar="RUN", help="id of the run")
     export.add_argument("-o", "--output", type=Path, metavar="FILE", help="instead of standard output")
@@ -82,23 +78,86 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _serve_options(serve: argparse.ArgumentParser) -> None:
+    serve.add_argument("--host", default="127.0.0.1", help="address to listen on [%(default)s]")
+    serve.add_argument("--port", type=_port, default=8321, help="0 takes a free one [%(default)s]")
+    serve.add_argument(
+        "--token-file",
+        type=Path,
+        default=None,
+        metavar="FILE",
+        help=f"lines of scope:name:token, scopes {', '.join(SCOPES)}; beyond loopback there must be such a file, or "
+        "tokens that were issued [the file SWITCHPOINT_TOKENS names]",
+    )
+    told = {name: field.default for name, field in Settings.model_fields.items()}
+    number: Any = {"type": float, "metavar": "N"}
+    serve.add_argument(
+        "--rate-limit",
+        default=told["rate_limit"],
+        help="requests a second of each token, or of each address without one; 0: no limit [%(default)g]",
+        **number,
+    )
+    serve.add_argument(
+        "--cors-origin",
+        action="append",
+        default=[],
+        metavar="ORIGIN",
+        help="a site whose pages may use this service, like https://plots.example.org; may be given again [none]",
+    )
+    serve.add_argument(
+        "--trusted-proxy",
+        action="append",
+        default=[],
+        metavar="ADDRESS",
+        help="address or network of a proxy whose X-Forwarded-For is believed; may be given again [none]",
+    )
+    serve.add_argument(
+        "--shutdown-delay",
+        default=told["shutdown_delay_s"],
+        help="seconds to go on answering, but not ready, once asked to stop [%(default)g]",
+        **number,
+    )
+    serve.add_argument(
+        "--shutdown-grace",
+        default=told["shutdown_grace_s"],
+        help="seconds that requests may then still take [%(default)g]",
+        **number,
+    )
+    serve.add_argument("--log-format", choices=logs.FORMATS, default="text", help="[%(default)s]")
+    serve.add_argument("--log-level", choices=logs.LEVELS, default="info", help="[%(default)s]")
+
+
+def _tokens_commands(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", database: Any) -> None:
+    named = argparse.ArgumentParser(add_help=False)
+    named.add_argument("--name", required=True, help="whose it is; the record has it beside what was done")
+    named.add_argument(
+        "--scope", required=True, action="append", choices=SCOPES, help="what it may do; may be given again"
+    )
+    text = "issue, list and revoke the tokens of a database"
+    tokens = commands.add_parser("tokens", help=text, description=_sentence(text), **HELP)
+    verbs = tokens.add_subparsers(required=True, metavar="COMMAND")
+    issue = _command(verbs, "issue", _issue, "make a token and print it, this once", database, named)
+    issue.add_argument("--expires", type=_span, metavar="TIME", help="from now, like 12h, 90d or 52w [never]")
+    _command(verbs, "list", _list, "list every token that was issued", database)
+    revoke = _command(verbs, "revoke", _revoke, "take a token out of use, within seconds, for ever", database)
+    revoke.add_argument("name", metavar="NAME")
+    _command(verbs, "hash", _hash, "print the lines of a token file for a token read from standard input", named)
+
+
 def _command(
     commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
     name: str,
     function: object,
     text: str,
-    database: argparse.ArgumentParser,
+    *parents: argparse.ArgumentParser,
 ) -> argparse.ArgumentParser:
-    parser = commands.add_parser(
-        name,
-        help=text,
-        description=text[0].upper() + text[1:] + ".",
-        parents=[database],
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = commands.add_parser(name, help=text, description=_sentence(text), parents=parents, **HELP)
     parser.set_defaults(command=function)
     return parser
+
+
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}."
 
 
 def _database(text: str) -> Path | str:
@@ -111,24 +170,40 @@ def _port(text: str) -> int:
     return int(text)
 
 
+def _span(text: str) -> timedelta:
+    found = re.fullmatch(r"([1-9][0-9]{0,4})([hdw])", text)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"a time is hours, days or weeks, like 12h, 90d or 52w, not {text!r}")
+    return int(found[1]) * {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}[found[2]]
+
+
 def _serve(arguments: argparse.Namespace) -> int:
     token_file = arguments.token_file or os.environ.get("SWITCHPOINT_TOKENS")
-    if token_file is None and not is_loopback(arguments.host):
-        return _complain(
-            f"{arguments.host} is not a loopback address: give --token-file FILE (or SWITCHPOINT_TOKENS) "
-            "with lines of scope:name:token, or listen on 127.0.0.1",
-            2,
-        )
     tokens: tuple[Token, ...] = ()
     if token_file is not None:
         try:
             tokens = load_tokens(Path(token_file))
         except TokenFileError as error:
             return _complain(f"token file {token_file}: {error}", 2)
+    if not tokens and not is_loopback(arguments.host) and not _any_issued(arguments.db):
+        return _complain(
+            f"{arguments.host} is not a loopback address, and no token is valid: issue one ({PROGRAM} tokens issue), "
+            "give --token-file FILE (or SWITCHPOINT_TOKENS) with lines of scope:name:token, or listen on 127.0.0.1",
+            2,
+        )
     try:
-        settings = Settings(database=arguments.db, tokens=tokens)
+        settings = Settings(
+            database=arguments.db,
+            tokens=tokens,
+            rate_limit=arguments.rate_limit,
+            cors_origins=tuple(arguments.cors_origin),
+            trusted_proxies=tuple(arguments.trusted_proxy),
+            shutdown_delay_s=arguments.shutdown_delay,
+            shutdown_grace_s=arguments.shutdown_grace,
+        )
     except ValidationError as error:
-        return _complain("; ".join(item["msg"] for item in error.errors()), 2)
+        return _complain("; ".join(f"{item['loc'][0]}: {item['msg']}" for item in error.errors()), 2)
+    logs.configure(form=arguments.log_format, level=arguments.log_level)
     with contextlib.closing(_listen(arguments.host, arguments.port)) as listener:
         from service.server import serve
 
@@ -136,14 +211,62 @@ def _serve(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach `host`. A name other than localhost counts as reachable."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
+def _any_issued(database: Path | str) -> bool:
+    """Whether a token of the database is valid now. Does not make one that is not there."""
+    from service.keyring import num_valid
+
+    if isinstance(database, Path) and not database.is_file():
         return False
+    with contextlib.closing(_open_existing(database)) as store:
+        return num_valid(store, now=datetime.now(UTC)) > 0
+
+
+def _issue(arguments: argparse.Namespace) -> int:
+    from service.keyring import issue
+    from service.store import Store
+
+    now = datetime.now(UTC)
+    expires = None if arguments.expires is None else now + arguments.expires
+    with contextlib.closing(Store(arguments.db)) as store:
+        secret = issue(store, name=arguments.name, scopes=arguments.scope, expires=expires, now=now)
+    until = "for ever" if expires is None else f"until {expires:%Y-%m-%d %H:%M} UTC"
+    note = f"token {arguments.name!r} ({', '.join(sorted(set(arguments.scope)))}), valid {until}"
+    print(f"{PROGRAM}: {note}; it is shown this once:", file=sys.stderr, flush=True)
+    print(secret)
+    return 0
+
+
+def _list(arguments: argparse.Namespace) -> int:
+    from service.keyring import listed
+
+    with contextlib.closing(_open_existing(arguments.db)) as store:
+        rows = listed(store)
+    table = [["name", "scopes", "issued", "expires", "revoked"]]
+    for row in rows:
+        moments = ((row[key] or "-")[:19] for key in ("created", "expires", "revoked"))
+        table.append([row["name"], ",".join(row["scopes"]), *moments])
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for line in table:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    return 0
+
+
+def _revoke(arguments: argparse.Namespace) -> int:
+    from service.keyring import revoke
+
+    with contextlib.closing(_open_existing(arguments.db)) as store:
+        revoke(store, name=arguments.name, now=datetime.now(UTC))
+    print(f"revoked token {arguments.name!r}: running services refuse it within seconds")
+    return 0
+
+
+def _hash(arguments: argparse.Namespace) -> int:
+    secret = sys.stdin.readline().strip()
+    if problem := check_secret(secret):
+        return _complain(f"the token on standard input {problem}", 2)
+    for scope in sorted(set(arguments.scope)):
+        print(f"{scope}:{arguments.name}:sha256:{digest(secret)}")
+    return 0
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -14,6 +14,12 @@
     ├── BodyTooLargeError         the request body is over the limit
     ├── NotAuthenticatedError     no token, or one that nobody holds
     ├── ScopeError                the token is known but may not do this
+    ├── RateLimitError            the sender asks, or fails, too often
+    ├── HostError                 the request is for a host that this service is not
+    ├── CrossSiteError            a page of another site asks for a change
+    ├── SlowBodyError             the body did not come in time
+    ├── NotReadyError             the service is not ready for work
+    ├── TokenNameError            no token, or already one, has this name
     ├── TokenFileError            the token file cannot be read or understood
     ├── DatabaseFileError         the database file cannot be opened
     └── LedgerFileError           an exported ledger cannot be imported
@@ -21,6 +27,7 @@
 problems.py turns them, and mixer's, into HTTP answers.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -28,7 +35,9 @@ __all__ = [
     "BodyTooLargeError",
     "ClaimLostError",
     "ClaimedError",
+    "CrossSiteError",
     "DatabaseFileError",
+    "HostError",
     "IdempotencyMismatchError",
     "InvalidRequestError",
     "KnownRevisionError",
@@ -37,10 +46,14 @@ __all__ = [
     "NameTakenError",
     "NotAuthenticatedError",
     "NotInRunError",
+    "NotReadyError",
     "OrderVersionError",
+    "RateLimitError",
     "ScopeError",
     "ServiceError",
+    "SlowBodyError",
     "TokenFileError",
+    "TokenNameError",
     "UnknownRunError",
 ]
 
@@ -196,7 +209,7 @@ class NotAuthenticatedError(ServiceError):
     """The request carries no bearer token, or one that nobody holds."""
 
     def __str__(self) -> str:
-        return "this needs the header `Authorization: Bearer TOKEN` with a token of the token file"
+        return "this needs the header `Authorization: Bearer TOKEN` with a token of this service"
 
 
 class ScopeError(ServiceError):
@@ -209,6 +222,70 @@ class ScopeError(ServiceError):
 
     def __str__(self) -> str:
         return f"this needs a token of scope {' or '.join(self.allowed)}; yours holds {', '.join(self.held)}"
+
+
+class RateLimitError(ServiceError):
+    """The sender must wait `retry_after_s` seconds; `why` says what it did too often."""
+
+    def __init__(self, why: str, retry_after_s: float) -> None:
+        super().__init__(why, retry_after_s)
+        self.why = why
+        self.retry_after_s = retry_after_s
+
+    def __str__(self) -> str:
+        return f"{self.why}; try again in {math.ceil(self.retry_after_s)} s"
+
+
+class HostError(ServiceError):
+    """The request is for `host`, which is no name of this machine's own, and no token would say who asks."""
+
+    def __init__(self, host: str) -> None:
+        super().__init__(host)
+        self.host = host
+
+    def __str__(self) -> str:
+        return (
+            f"without tokens this service answers under the names of this machine alone (localhost, 127.0.0.1, ::1), "
+            f"not {self.host!r}: use one of those, or issue tokens (switchpoint-service tokens issue)"
+        )
+
+
+class CrossSiteError(ServiceError):
+    """A page of `origin` asks for a change; pages of other sites may not."""
+
+    def __init__(self, origin: str) -> None:
+        super().__init__(origin)
+        self.origin = origin
+
+    def __str__(self) -> str:
+        return f"a page of {self.origin} may not change anything here; serve with --cors-origin to let it"
+
+
+class SlowBodyError(ServiceError):
+    """The body did not come whole within `limit_s` seconds."""
+
+    def __init__(self, limit_s: float) -> None:
+        super().__init__(limit_s)
+        self.limit_s = limit_s
+
+    def __str__(self) -> str:
+        return f"the request body did not come whole within {self.limit_s:g} s"
+
+
+class NotReadyError(ServiceError):
+    """The service should get no requests now; `why` says what is the matter."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(why)
+        self.why = why
+
+
+class TokenNameError(ServiceError):
+    """A token of that name is there and should not be, or the other way round; `problem` says which."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem)
+        self.problem = problem
 
 
 class TokenFileError(ServiceError):

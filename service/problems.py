@@ -6,6 +6,7 @@ table does not know is a fault of ours: it is logged with its traceback and answ
 """
 
 import logging
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -17,12 +18,15 @@ from sqlalchemy.exc import DatabaseError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse
+from starlette.types import Receive, Scope, Send
 
 from mixer import FrozenStepError, MixerError, RepetitionError, ScheduleError, StaleParentError
 from service.errors import (
     BodyTooLargeError,
     ClaimedError,
     ClaimLostError,
+    CrossSiteError,
+    HostError,
     IdempotencyMismatchError,
     InvalidRequestError,
     KnownRevisionError,
@@ -30,9 +34,12 @@ from service.errors import (
     NameTakenError,
     NotAuthenticatedError,
     NotInRunError,
+    NotReadyError,
     OrderVersionError,
+    RateLimitError,
     ScopeError,
     ServiceError,
+    SlowBodyError,
     UnknownRunError,
 )
 
@@ -41,6 +48,18 @@ __all__ = ["MEDIA_TYPE", "install", "place", "problem_response"]
 MEDIA_TYPE = "application/problem+json"
 logger = logging.getLogger(__name__)
 Fields = Callable[[Any], Mapping[str, Any]]
+
+
+class Problem(JSONResponse):
+    """The answer to one problem. Leaves its name in the state of the request, for who counts and logs."""
+
+    media_type = MEDIA_TYPE
+    name = ""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        scope.setdefault("state", {})["problem"] = self.name
+        await super().__call__(scope, receive, send)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,6 +182,11 @@ TABLE: Sequence[tuple[type[Exception], Answer]] = (
         Answer(status=422, name="idempotency-key-reused", title="The Idempotency-Key was used for another body"),
     ),
     (BodyTooLargeError, Answer(status=413, name="body-too-large", title="The body is too large")),
+    (SlowBodyError, Answer(status=408, name="slow-body", title="The body came too slowly")),
+    (HostError, Answer(status=421, name="host", title="The request is for another host")),
+    (CrossSiteError, Answer(status=403, name="cross-site", title="A page of another site may not do this")),
+    (RateLimitError, Answer(status=429, name="rate-limit", title="Too many requests")),
+    (NotReadyError, Answer(status=503, name="not-ready", title="Not ready")),
     (
         NotAuthenticatedError,
         Answer(
@@ -200,12 +224,16 @@ UNEXPECTED = Answer(
 )
 
 
-def problem_response(path: str, error: Exception) -> JSONResponse:
+def problem_response(path: str, error: Exception) -> Problem:
     """The answer to an exception, by the table; `path` is what was asked for."""
     answer = next((answer for kind, answer in TABLE if isinstance(error, kind)), UNEXPECTED)
-    if answer.status >= 500:
+    if answer.status >= 500 and not isinstance(error, NotReadyError):
         logger.error("%s: %s", path, error, exc_info=error)
-    return _response(path, answer, answer.detail if answer.detail is not None else str(error), answer.fields(error))
+    detail = answer.detail if answer.detail is not None else str(error)
+    response = _response(path, answer, detail, answer.fields(error))
+    if isinstance(error, RateLimitError):
+        response.headers["Retry-After"] = str(math.ceil(error.retry_after_s))
+    return response
 
 
 def place(location: Iterable[str | int]) -> str:
@@ -217,7 +245,7 @@ def place(location: Iterable[str | int]) -> str:
 def install(app: FastAPI) -> None:
     """Answer every exception of `app` with a problem."""
 
-    async def known(request: Request, error: Exception) -> JSONResponse:
+    async def known(request: Request, error: Exception) -> Problem:
         return problem_response(request.url.path, error)
 
     for kind in (ServiceError, MixerError, DatabaseError, Exception):
@@ -226,7 +254,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _http)
 
 
-async def _invalid(request: Request, error: Exception) -> JSONResponse:
+async def _invalid(request: Request, error: Exception) -> Problem:
     assert isinstance(error, RequestValidationError)
     problems = [
         {"in": item["loc"][0], "place": place(item["loc"][1:]), "message": item["msg"]} for item in error.errors()
@@ -236,7 +264,7 @@ async def _invalid(request: Request, error: Exception) -> JSONResponse:
     return _response(request.url.path, answer, detail, {"problems": problems})
 
 
-async def _http(request: Request, error: Exception) -> JSONResponse:
+async def _http(request: Request, error: Exception) -> Problem:
     assert isinstance(error, HTTPException)
     if isinstance(error.__cause__, ServiceError):  # raised while the body was read, wrapped by FastAPI
         return problem_response(request.url.path, error.__cause__)
@@ -245,7 +273,7 @@ async def _http(request: Request, error: Exception) -> JSONResponse:
     return _response(request.url.path, answer, str(error.detail), {})
 
 
-def _response(path: str, answer: Answer, detail: str, fields: Mapping[str, Any]) -> JSONResponse:
+def _response(path: str, answer: Answer, detail: str, fields: Mapping[str, Any]) -> Problem:
     body = {
         "type": f"urn:switchpoint:problem:{answer.name}",
         "title": answer.title,
@@ -254,4 +282,6 @@ def _response(path: str, answer: Answer, detail: str, fields: Mapping[str, Any])
         "instance": path,
     }
     headers = None if answer.headers is None else dict(answer.headers)
-    return JSONResponse({**body, **fields}, status_code=answer.status, headers=headers, media_type=MEDIA_TYPE)
+    problem = Problem({**body, **fields}, status_code=answer.status, headers=headers)
+    problem.name = answer.name
+    return problem

@@ -13,7 +13,8 @@ Imports SQLAlchemy (half a second), so nothing imports this module before a stor
 
 import sqlite3
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +22,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from service.errors import DatabaseFileError, UnknownRunError
-from service.tables import answers, events, progress, revisions, runs
+from service.errors import DatabaseFileError, NotReadyError, UnknownRunError
+from service.tables import answers, events, progress, revisions, runs, tokens
 
 __all__ = ["RunRow", "Store", "Transaction"]
 
@@ -30,6 +31,7 @@ BUSY_TIMEOUT_S = 30  # how long a writer waits for a writer in another process
 MIGRATIONS = Path(__file__).parent / "migrations"
 HEAD = "0004"  # the newest migration; a file that has had it is opened without Alembic, which takes 0.4 s to import
 MIGRATION_LOCK = 0x5357_4954_4348  # of PostgreSQL's advisory locks: one replica migrates, the others wait
+Observer = Callable[[str, float], None]  # told of each transaction, "read" or "write", and the seconds it took
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,16 +200,33 @@ class Transaction:
         num_runs = self._connection.scalar(sa.select(sa.func.count(runs.c.key))) or 0
         return {"runs": num_runs, "revisions": num_revisions, "superseded": num_superseded}
 
+    # -- tokens
+
+    def tokens(self) -> list[dict[str, Any]]:
+        """Every token ever issued, in order."""
+        return [{**row._mapping} for row in self._connection.execute(sa.select(tokens).order_by(tokens.c.key))]
+
+    def add_token(self, values: Mapping[str, Any]) -> None:
+        """Insert a token; `values` are the columns of `tables.tokens` without its key."""
+        self._connection.execute(tokens.insert().values(**values))
+
+    def revoke_token(self, name: str, *, time: str) -> bool:
+        """Take a token out of use, for ever; whether one of that name was in use."""
+        in_use = (tokens.c.name == name) & tokens.c.revoked.is_(None)
+        return self._connection.execute(tokens.update().where(in_use).values(revoked=time)).rowcount > 0
+
 
 class Store:
     """One database: the path of a SQLite file, or a URL, `postgresql://user@host/name`.
 
     Opening makes the tables when there are none and migrates them to the newest form. Raises `DatabaseFileError` when
     the database cannot be opened or migrated, OSError when the disk cannot take it. Safe for many threads.
+    `observe` is told of each transaction and the seconds it took, waiting for its lock and committing included.
     """
 
-    def __init__(self, database: Path | str) -> None:
+    def __init__(self, database: Path | str, *, observe: Observer | None = None) -> None:
         self.database = database
+        self._observe = observe
         self._is_file = isinstance(database, Path) or "://" not in database
         # In a file writers queue here, in order, rather than poll for SQLite's lock.
         self._write_lock: Any = threading.Lock() if self._is_file else nullcontext()
@@ -221,6 +240,13 @@ class Store:
     def __str__(self) -> str:
         return str(self.database) if self._is_file else self._engine.url.render_as_string(hide_password=True)
 
+    def check(self) -> None:
+        """Nothing when the database answers and its tables are those of this program; else `NotReadyError`."""
+        with self._engine.begin() as connection:
+            found = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
+        if found != HEAD:
+            raise NotReadyError(f"the database is at migration {found}, this program at {HEAD}")
+
     def close(self) -> None:
         """Give back every connection; the store cannot be used afterwards."""
         self._engine.dispose()
@@ -228,14 +254,23 @@ class Store:
     @contextmanager
     def read(self) -> Iterator[Transaction]:
         """A snapshot: everything read inside is of one moment."""
-        with self._engine.begin() as connection:
+        with self._timed("read"), self._engine.begin() as connection:
             yield Transaction(connection)
 
     @contextmanager
     def write(self) -> Iterator[Transaction]:
         """What is read of a run inside holds to the end of the block; on disk once the block has been left."""
-        with self._write_lock, self._writer() as connection:
+        with self._timed("write"), self._write_lock, self._writer() as connection:
             yield Transaction(connection, locking=not self._is_file)
+
+    @contextmanager
+    def _timed(self, kind: str) -> Iterator[None]:
+        begun = time.perf_counter()
+        try:
+            yield
+        finally:
+            if self._observe is not None:
+                self._observe(kind, time.perf_counter() - begun)
 
     @contextmanager
     def _writer(self) -> Iterator[sa.Connection]:

@@ -37,11 +37,11 @@ class Route(APIRoute):
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         super().__init__(path, endpoint, **options)
-        found = {400, 401, 403, 422, 429}
+        found = {400, 401, 403, 421, 422, 429}
         if self.param_convertors:
             found |= {404, 409}  # 409 for reading, too: a run of another version of the sample order
         if self.body_field is not None:
-            found |= {409, 413, 415}
+            found |= {408, 409, 413, 415}
         self.responses = {**dict.fromkeys(sorted(found), PROBLEM), **self.responses}
         self._parameters = frozenset(_query_parameters(self.dependant))
 

@@ -12,9 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
-import uvicorn
 
-from service.app import create_app
+from service.server import Server
 from service.settings import Settings
 
 READY = re.compile(r"^switchpoint-service ready: (http://\S+)$")
@@ -24,14 +23,8 @@ READY = re.compile(r"^switchpoint-service ready: (http://\S+)$")
 def serve_in_thread(settings: Settings) -> Iterator[str]:
     """The address of a server over `settings`, on a port of its own, until the block is left."""
     ready = threading.Event()
-
-    class Server(uvicorn.Server):
-        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-            await super().startup(sockets=sockets)
-            ready.set()
-
     listener = socket.create_server(("127.0.0.1", 0), backlog=512)
-    server = Server(uvicorn.Config(create_app(settings), log_level="error"))
+    server = Server(settings, ready=ready.set)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     try:
