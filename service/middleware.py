@@ -173,19 +173,19 @@ class Identify:
     """Leaves in the state of a request who asks (`caller`: a Caller, or None for a stranger; `actor`: its name).
 
     `rate` requests a second are taken from each token, or from each address where there is no token, twice as many
-    at once after a rest; 0 sets no limit. An address that presents wrong tokens gets 429 from `FAILURES` on. A right
-    token passes all the same: nobody guesses it, and who shares the address of a fool should not be locked out.
+    at once after a rest; 0 sets no limit. An address that presents more than `wrong_per_minute` wrong tokens gets 429
+    for them. A right token passes all the same: it is too long to be guessed, and who shares the address of somebody
+    with an old token must not be locked out.
     """
 
-    FAILURES = 20  # at once; then one every six seconds
-    FAILURES_PER_S = 10 / 60
-
-    def __init__(self, app: ASGIApp, *, keyring: Keyring, rate: float, metrics: Metrics) -> None:
+    def __init__(
+        self, app: ASGIApp, *, keyring: Keyring, rate: float, wrong_per_minute: float, metrics: Metrics
+    ) -> None:
         self._app = app
         self._keyring = keyring
         self._metrics = metrics
         self._requests = Buckets(rate=rate, burst=max(1, round(2 * rate))) if rate else None
-        self._failures = Buckets(rate=self.FAILURES_PER_S, burst=self.FAILURES)
+        self._failures = Buckets(rate=wrong_per_minute / 60, burst=max(1, round(2 * wrong_per_minute)))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] in OPEN_TO_ALL:
@@ -308,7 +308,13 @@ def install(app: Starlette, settings: Settings, *, keyring: Keyring, metrics: Me
     """Put all of it around `app`; what is added last stands outermost."""
     app.add_middleware(LimitBody, limit_bytes=settings.max_body_bytes, limit_s=settings.request_timeout_s)
     app.add_middleware(EndStreams, stopping=stopping, keyring=keyring)
-    app.add_middleware(Identify, keyring=keyring, rate=settings.rate_limit, metrics=metrics)
+    app.add_middleware(
+        Identify,
+        keyring=keyring,
+        rate=settings.rate_limit,
+        wrong_per_minute=settings.wrong_tokens_per_minute,
+        metrics=metrics,
+    )
     app.add_middleware(SameSite, allowed=settings.cors_origins, keyring=keyring)
     if settings.cors_origins:
         app.add_middleware(

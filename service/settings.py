@@ -31,6 +31,8 @@ class Settings(BaseModel):
     """Who may do what, beside the tokens in the database. None anywhere: all is open, under this machine's names."""
     rate_limit: float = Field(default=1000, ge=0)
     """Requests a second of one token, or of one address without a token; 0 sets no limit."""
+    wrong_tokens_per_minute: float = Field(default=10, gt=0)
+    """How many wrong tokens of one address are answered 401; twice as many at once after a rest, then 429."""
     cors_origins: tuple[Origin, ...] = ()
     """Sites whose pages may use this service from the browser, like `https://plots.example.org`."""
     trusted_proxies: tuple[str, ...] = ()

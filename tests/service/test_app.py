@@ -86,9 +86,9 @@ def test_every_operation_documents_its_problems(api: httpx.Client) -> None:
             refusals = {status for status in operation["responses"] if status.startswith("4")}
             for status in refusals:
                 assert list(operation["responses"][status]["content"]) == ["application/problem+json"], (method, path)
-            expected = {"400", "401", "403", "422", "429"}
+            expected = {"400", "401", "403", "421", "422", "429"}
             expected |= {"404", "409"} if "{" in path else set()
-            expected |= {"409", "413", "415"} if "requestBody" in operation else set()
+            expected |= {"408", "409", "413", "415"} if "requestBody" in operation else set()
             assert refusals == expected, (method, path)
 
 

@@ -78,7 +78,8 @@ class Guarded:
 def guarded(request: pytest.FixtureRequest, make_database: Callable[[str], Database]) -> Iterator[Guarded]:
     database = make_database(request.param)
     tokens = parse_tokens("\n".join(f"{scope}:{scope}r:{secret}" for scope, secret in SECRETS.items()))
-    with serve_in_thread(Settings(database=database, tokens=tokens, max_body_bytes=LIMIT_BYTES)) as url:
+    limits = {"max_body_bytes": LIMIT_BYTES, "wrong_tokens_per_minute": 1e6}  # wrong tokens are what is tried here
+    with serve_in_thread(Settings(database=database, tokens=tokens, **limits)) as url:
         clients = {
             scope: httpx.Client(base_url=url, headers={"Authorization": f"Bearer {secret}"})
             for scope, secret in SECRETS.items()
