@@ -35,6 +35,7 @@ def create_app(settings: Settings) -> FastAPI:
     from service.keyring import Keyring
     from service.metrics import Metrics
     from service.operations import operations
+    from service.page import page
     from service.routes import v1
     from service.runs import Runs
     from service.stopping import Stopping
@@ -64,6 +65,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.runs = Runs(store, plan_cache_size=settings.plan_cache_size)
     app.include_router(v1)
     app.include_router(operations)
+    app.include_router(page)
     problems.install(app)
     middleware.install(app, settings, keyring=keyring, metrics=metrics, stopping=stopping)
     return app

@@ -45,6 +45,7 @@ from service.schemas import (
     StepWeightsOut,
     WeightsOut,
 )
+from service.settings import Settings
 from service.strict import PROBLEM, Route
 
 __all__ = ["v1"]
@@ -54,6 +55,7 @@ v1 = APIRouter(prefix="/v1", route_class=Route, responses={"5XX": PROBLEM})
 Number = Annotated[int, Query(ge=0, le=2**63 - 1)]
 Step = Annotated[int | None, Query(ge=0, le=10**12)]
 Limit = Annotated[int, Query(ge=1, description="entries of one answer; the service may give fewer")]
+Points = Annotated[int | None, Query(ge=2)]
 DEFAULT_PAGE = 1000
 POLL_S = 0.5  # how often a stream of events looks for new ones: other processes may write them
 
@@ -155,15 +157,18 @@ def get_weights(
         if start is not None or end is not None:
             raise InvalidRequestError(["give either step, or start and end @ $.step"])
         return views.step_weights(state, step)
-    if points > limits.max_points:
-        raise InvalidRequestError([f"at most {limits.max_points}, found {points} @ $.points"])
+    _check_points(points, limits)
     return views.weights(state, start, end, points)
 
 
 @v1.get("/runs/{run_id}/forecast", operation_id="getForecast", dependencies=ANYONE)
-def get_forecast(state: CurrentState, step: Step = None) -> ForecastOut:
-    """Samples, tokens and epochs of each corpus in all steps below `step` (default: of the whole run)."""
-    return views.forecast(state, step)
+def get_forecast(state: CurrentState, limits: Limits, step: Step = None, points: Points = None) -> ForecastOut:
+    """Samples, tokens and epochs of each corpus in all steps below `step` (default: of the whole run).
+
+    With `points`, also the course of the whole run at about so many steps.
+    """
+    _check_points(points, limits)
+    return views.forecast(state, step, points)
 
 
 @v1.get("/runs/{run_id}/batches/{step}", operation_id="getBatch", dependencies=ANYONE)
@@ -243,20 +248,24 @@ def create_revision(
     body: RevisionIn,
     runs: AllRuns,
     actor: Actor,
+    limits: Limits,
     response: Response,
     dry_run: bool = False,
+    points: Points = None,
     if_match: Annotated[str | None, Header()] = None,
     idempotency_key: Annotated[str | None, Header(min_length=1, max_length=200, pattern=r"^[\x20-\x7e]+$")] = None,
 ) -> RevisionOut | PreviewOut:
     """Edit the schedule from `effective_step` on. 409 for a stale parent or a frozen step.
 
     `parent`, or If-Match with the ETag of the schedule, names the revision the edit was made against.
-    With an Idempotency-Key the same request again gets the same answer and stores nothing.
+    With an Idempotency-Key the same request again gets the same answer and stores nothing. A dry run with `points`
+    answers with the course of the run as it would be, too.
     """
     parent = _parent(body, if_match)
     if dry_run:
+        _check_points(points, limits)
         response.status_code = 200
-        return views.preview(*runs.preview(run_id, body, parent=parent), body, parent=parent)
+        return views.preview(*runs.preview(run_id, body, parent=parent), body, parent=parent, points=points)
     revision, replayed = runs.revise(run_id, body, parent=parent, actor=actor, idempotency_key=idempotency_key)
     response.headers["ETag"] = f'"{revision["number"]}"'
     if replayed:
@@ -282,11 +291,20 @@ def claim_run(run_id: RunId, body: ClaimIn, runs: AllRuns, actor: Actor) -> Clai
 
 @v1.get("/runs/{run_id}/progress", operation_id="listProgress", dependencies=ANYONE)
 def list_progress(
-    run_id: RunId, runs: AllRuns, limits: Limits, start: Number = 0, limit: Limit = DEFAULT_PAGE
+    run_id: RunId,
+    runs: AllRuns,
+    limits: Limits,
+    start: Number = 0,
+    limit: Limit = DEFAULT_PAGE,
+    points: Points = None,
 ) -> ReportsOut:
-    """What the trainer reported from step `start` on, one report a step (the latest), by step."""
-    limit = min(limit, limits.max_page)
-    found = runs.reports(run_id, start=start, limit=limit + 1)
+    """What the trainer reported from step `start` on, one report a step (the latest), by step.
+
+    With `points`, about so many of all of them, spread evenly, the last among them, instead of a page.
+    """
+    _check_points(points, limits)
+    limit = min(limit, limits.max_page) if points is None else limits.max_page
+    found = runs.reports(run_id, start=start, limit=limit + 1, points=points)
     return ReportsOut(
         reports=[ReportOut(**{name: item[name] for name in ReportOut.model_fields}) for item in found[:limit]],
         next=found[limit]["step"] if len(found) > limit else None,
@@ -345,6 +363,11 @@ async def stream_events(
 
 def _event(item: Mapping[str, Any]) -> EventOut:
     return EventOut(**{name: item[name] for name in EventOut.model_fields})
+
+
+def _check_points(points: int | None, limits: Settings) -> None:
+    if points is not None and points > limits.max_points:
+        raise InvalidRequestError([f"at most {limits.max_points}, found {points} @ $.points"])
 
 
 def _matches(header: str | None, tag: str) -> bool:

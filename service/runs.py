@@ -134,10 +134,12 @@ class Runs:
             found = tx.revisions(row.key, after=after, limit=limit)
         return row.revision, [_outward(item) for item in found]
 
-    def reports(self, run_id: str, *, start: int, limit: int) -> list[dict[str, Any]]:
-        """What the trainer reported from step `start` on, by step."""
+    def reports(self, run_id: str, *, start: int, limit: int, points: int | None = None) -> list[dict[str, Any]]:
+        """What the trainer reported from step `start` on, by step; about `points` of them where that is given."""
         with self._store.read() as tx:
-            return tx.progress(tx.run(run_id).key, start=start, limit=limit)
+            key = tx.run(run_id).key
+            stride = 1 if points is None else -(-tx.num_reports(key, start=start) // points)
+            return tx.progress(key, start=start, limit=limit, stride=max(1, stride))
 
     def events(self, run_id: str, *, after: int, limit: int) -> list[dict[str, Any]]:
         """The record of a run: events numbered above `after`, in order."""

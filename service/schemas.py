@@ -20,6 +20,7 @@ __all__ = [
     "ClaimedOut",
     "CorpusIn",
     "CorpusOut",
+    "CourseOut",
     "EventOut",
     "EventsOut",
     "ForecastOut",
@@ -422,12 +423,26 @@ class LedgerOut(_Out):
     revisions: list[RevisionBaseOut] = Field(description="all of them by number, superseded ones too")
 
 
+class CourseOut(_Out):
+    """A run from its first step to its end, at `steps`; one list a corpus.
+
+    `weights` are those of the step, `tokens` and `epochs` what has been read in all steps below it. Beside steps spread
+    evenly there are those where a phase or its ramp begins or ends, so that lines between them are true.
+    """
+
+    steps: list[int]
+    weights: dict[str, list[float]]
+    tokens: dict[str, list[int]]
+    epochs: dict[str, list[float]]
+
+
 class ForecastOut(_Out):
     """Arithmetic, not measurement: what will have been read of each corpus in all steps below `step`."""
 
     revision: int
     step: int
     corpora: dict[str, dict[str, Any]]
+    course: CourseOut | None = Field(default=None, description="where `points` were asked for")
 
 
 class PreviewOut(_Out):
@@ -443,6 +458,7 @@ class PreviewOut(_Out):
     batch_sizes: list[dict[str, Any]] = Field(description="the later batch sizes as they would be")
     before: dict[str, dict[str, Any]]
     after: dict[str, dict[str, Any]]
+    course: CourseOut | None = Field(default=None, description="with the edit, where `points` were asked for")
 
 
 class BatchOut(_Out):

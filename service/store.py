@@ -176,10 +176,21 @@ class Transaction:
         self._connection.execute(progress.delete().where(progress.c.run_key == key, progress.c.step == step))
         self._connection.execute(progress.insert().values(run_key=key, **values))
 
-    def progress(self, key: int, *, start: int = 0, limit: int | None = None) -> list[dict[str, Any]]:
-        """Rows of reports from step `start` on, by step."""
-        query = sa.select(progress).where(progress.c.run_key == key, progress.c.step >= start)
+    def progress(self, key: int, *, start: int = 0, limit: int | None = None, stride: int = 1) -> list[dict[str, Any]]:
+        """Rows of reports from step `start` on, by step; every `stride`-th, counted back from the last."""
+        wanted = sa.and_(progress.c.run_key == key, progress.c.step >= start)
+        query = sa.select(progress).where(wanted)
+        if stride > 1:
+            place = sa.func.row_number().over(order_by=progress.c.step.desc())
+            places = sa.select(progress.c.step, place.label("place")).where(wanted).subquery()
+            kept = sa.select(places.c.step).where((places.c.place - 1) % stride == 0)
+            query = query.where(progress.c.step.in_(kept))
         return [{**row._mapping} for row in self._connection.execute(query.order_by(progress.c.step).limit(limit))]
+
+    def num_reports(self, key: int, *, start: int = 0) -> int:
+        """How many steps from `start` on were reported."""
+        query = sa.select(sa.func.count()).where(progress.c.run_key == key, progress.c.step >= start)
+        return self._connection.scalar(query) or 0
 
     # -- answers of idempotent requests
 

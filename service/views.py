@@ -15,6 +15,7 @@ from service.schemas import (
     BatchOut,
     ClaimOut,
     CorpusOut,
+    CourseOut,
     ForecastOut,
     LedgerOut,
     ParentOut,
@@ -29,7 +30,19 @@ from service.schemas import (
     WeightsOut,
 )
 
-__all__ = ["batch", "forecast", "ledger", "preview", "reads", "run", "schedule", "spread", "step_weights", "weights"]
+__all__ = [
+    "batch",
+    "course",
+    "forecast",
+    "ledger",
+    "preview",
+    "reads",
+    "run",
+    "schedule",
+    "spread",
+    "step_weights",
+    "weights",
+]
 
 MAX_WORK = 4 * 10**6  # slots permuted for one answer
 NOTHING = Forecast(samples=0, tokens=0, epochs=0.0, first_repeat_step=None, earliest_start=None, largest_weight=None)
@@ -109,16 +122,45 @@ def spread(start: int, end: int, points: int) -> list[int]:
     return [start + index * last // (points - 1) for index in range(points)]
 
 
-def forecast(state: State, step: int | None) -> ForecastOut:
-    """The forecast for all steps below `step`, by default the whole run."""
+def forecast(state: State, step: int | None, points: int | None = None) -> ForecastOut:
+    """The forecast for all steps below `step`, by default the whole run; with `points`, the course of the run too."""
     num_steps = state.row.num_steps
     if step is not None and step > num_steps:
         raise InvalidRequestError([f"the run ends at step {num_steps}, found {step} @ $.step"])
     step = num_steps if step is None else step
-    return ForecastOut(revision=state.row.revision, step=step, corpora=_forecast(state.plan, step))
+    return ForecastOut(
+        revision=state.row.revision,
+        step=step,
+        corpora=_forecast(state.plan, step),
+        course=None if points is None else course(state.plan, points),
+    )
 
 
-def preview(state: State, plan: Plan, edit: RevisionIn, *, parent: int) -> PreviewOut:
+def course(plan: Plan, points: int) -> CourseOut:
+    """The whole run at about `points` steps, its end among them."""
+    num_steps = plan.schedule.num_steps
+    steps = sorted({*spread(0, num_steps, points), *_corners(plan, points), num_steps})
+    weights = [plan.weights(min(step, num_steps - 1)) for step in steps]
+    drawn = [plan.drawn_before(step) for step in steps]
+    orders = {name: plan.order_of(name) for name in plan.names}
+    return CourseOut(
+        steps=steps,
+        weights={name: [mixture.get(name, 0.0) for mixture in weights] for name in plan.names},
+        tokens={name: [counts[name] * plan.schedule.seq_len for counts in drawn] for name in plan.names},
+        epochs={name: [order.epochs(counts[name]) for counts in drawn] for name, order in orders.items()},
+    )
+
+
+def _corners(plan: Plan, most: int) -> list[int]:
+    """Where the lines of a course have corners: on both sides of the first phases' starts, and where ramps end."""
+    phases, last = plan.schedule.phases[1:], plan.schedule.num_steps - 1
+    ends = [
+        phase.start + phase.ramp.length for phase in phases if phase.ramp and phase.start + phase.ramp.length <= last
+    ]
+    return [*(step for phase in phases for step in (phase.start - 1, phase.start)), *ends][:most]
+
+
+def preview(state: State, plan: Plan, edit: RevisionIn, *, parent: int, points: int | None = None) -> PreviewOut:
     """The forecast of the whole run as it stands, and with the edit that makes `plan` of it."""
     step = state.row.num_steps
     after = _forecast(plan, step)
@@ -129,6 +171,7 @@ def preview(state: State, plan: Plan, edit: RevisionIn, *, parent: int) -> Previ
         **_schedule(plan),
         before={**dict.fromkeys(after, asdict(NOTHING)), **_forecast(state.plan, step)},
         after=after,
+        course=None if points is None else course(plan, points),
     )
 
 

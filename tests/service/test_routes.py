@@ -209,6 +209,47 @@ def test_forecast(api: httpx.Client, run: str) -> None:
     problem(api.get(f"{run}/forecast?step=1001"), 422, "invalid-request")
 
 
+def test_the_course_of_a_run_has_its_corners(api: httpx.Client, run: str) -> None:
+    plan = plan_of()
+    assert api.get(f"{run}/forecast").json()["course"] is None
+    course = api.get(f"{run}/forecast", params={"points": 20}).json()["course"]
+    steps = course["steps"]
+    assert steps == sorted(set(steps))
+    assert {0, 599, 600, 650, 1000} <= set(steps)  # the switchpoint from both sides, the end of its ramp and of the run
+    assert len(steps) <= 25
+    for index, step in enumerate(steps):
+        mixture = {name: weights[index] for name, weights in course["weights"].items() if weights[index]}
+        assert mixture == {name: weight for name, weight in plan.weights(min(step, 999)).items() if weight}
+        forecast = plan.forecast(step)
+        assert {name: tokens[index] for name, tokens in course["tokens"].items()} == {
+            name: item.tokens for name, item in forecast.items()
+        }
+        assert {name: epochs[index] for name, epochs in course["epochs"].items()} == {
+            name: item.epochs for name, item in forecast.items()
+        }
+    problem(api.get(f"{run}/forecast?points=10001"), 422, "invalid-request")
+    problem(api.get(f"{run}/forecast?points=1"), 422, "invalid-request")
+
+
+def test_a_dry_run_can_show_the_course_that_would_be(api: httpx.Client, run: str) -> None:
+    answer = api.post(f"{run}/revisions?dry_run=true&points=50", json=edit_body(effective_step=500)).json()
+    course = answer["course"]
+    place = course["steps"].index(500)
+    assert [course["weights"]["code"][place - 1], course["weights"]["code"][place]] == [0.0, 0.5]
+    assert course["tokens"]["code"][-1] == answer["after"]["code"]["tokens"]
+    assert course["epochs"]["code"][-1] == answer["after"]["code"]["epochs"]
+
+
+def test_reports_can_be_thinned(api: httpx.Client, run: str) -> None:
+    for step in range(0, 700, 7):
+        api.post(f"{run}/progress", json=report_body(step, step + 10, counts={"c4": 16 * step}))
+    thin = api.get(f"{run}/progress", params={"points": 10}).json()
+    assert [report["step"] for report in thin["reports"]] == list(range(63, 700, 70))
+    assert thin["next"] is None
+    assert [report["step"] for report in api.get(f"{run}/progress?points=10&start=680").json()["reports"]] == [686, 693]
+    assert len(api.get(f"{run}/progress?points=1000").json()["reports"]) == 100
+
+
 def test_batch_is_the_plans(api: httpx.Client, run: str) -> None:
     plan = plan_of()
     for step in (0, 630, 999):
