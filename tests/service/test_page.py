@@ -212,7 +212,7 @@ def test_limits_are_named_when_they_are_broken(api: httpx.Client, make_run: Call
     page = opened.open(run)
     expect(page.locator("#shares")).to_contain_text("allowed: ≤ 25 %")
     write(page, share="40")
-    expect(page.locator("#preview .wrong")).to_contain_text("code has 40 % at step 20, allowed is at most 25 %")
+    expect(page.locator("#preview .wrong")).to_contain_text("code has 40 % at step 10, allowed is at most 25 %")
     expect(page.locator("#preview .statement")).to_have_count(0)
 
 
