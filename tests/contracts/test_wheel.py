@@ -37,6 +37,7 @@ def test_the_data_of_the_packages_is_in_it(wheel: zipfile.ZipFile) -> None:
     assert "trainer/configs/tiny.yaml" in found
     assert "service/migrations/script.py.mako" in found
     assert any(name.startswith("service/migrations/versions/m0001") for name in found)
+    assert {f"service/page/static/{name}" for name in ("index.html", "style.css", "main.js")} <= found
 
 
 def test_the_commands_are_installed_with_it(wheel: zipfile.ZipFile) -> None:
