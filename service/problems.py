@@ -211,7 +211,8 @@ TABLE: Sequence[tuple[type[Exception], Answer]] = (
             status=503,
             name="storage",
             title="The database cannot be used now",
-            detail="nothing was stored; try again. The log of the service says more",
+            detail="nothing was stored, or only the answer was lost: send it again, an edit with the same "
+            "Idempotency-Key. The log of the service says more",
             headers={"Retry-After": "1"},
         ),
     ),
@@ -228,7 +229,7 @@ def problem_response(path: str, error: Exception) -> Problem:
     """The answer to an exception, by the table; `path` is what was asked for."""
     answer = next((answer for kind, answer in TABLE if isinstance(error, kind)), UNEXPECTED)
     if answer.status >= 500 and not isinstance(error, NotReadyError):
-        logger.error("%s: %s", path, error, exc_info=error)
+        logger.error("%s: %s", path, error, exc_info=error if answer is UNEXPECTED else None)
     detail = answer.detail if answer.detail is not None else str(error)
     response = _response(path, answer, detail, answer.fields(error))
     if isinstance(error, RateLimitError):

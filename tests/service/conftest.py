@@ -97,6 +97,14 @@ def cluster() -> Iterator[Postgres]:
         yield server
 
 
+@pytest.fixture
+def own_cluster() -> Iterator[Postgres]:
+    """A PostgreSQL that a test may kill."""
+    need_postgres()
+    with postgres() as server:
+        yield server
+
+
 @pytest.fixture(scope="session")
 def make_database(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
@@ -122,10 +130,14 @@ def migrated(url: str) -> None:
 @pytest.fixture
 def database(request: pytest.FixtureRequest, make_database: Callable[[str], Database]) -> Iterator[Database]:
     """A fresh database, gone after the test."""
-    made = make_database(getattr(request, "param", "sqlite"))
-    yield made
-    if isinstance(made, str):
-        request.getfixturevalue("cluster").drop(made)
+    kind = getattr(request, "param", "sqlite")
+    if kind == "sqlite":
+        yield make_database(kind)
+    else:
+        cluster: Postgres = request.getfixturevalue("cluster")
+        made = cluster.make(migrated)
+        yield made
+        cluster.drop(made)
 
 
 @pytest.fixture(scope="session")

@@ -39,7 +39,7 @@ def serve_in_thread(settings: Settings) -> Iterator[str]:
 class ServerProcess:
     """`python -m service serve` on a database: started, asked, killed, started again."""
 
-    def __init__(self, database: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(self, database: Path | str, *arguments: str, environment: Mapping[str, str] | None = None) -> None:
         self.database = database
         self.arguments = arguments
         self.environment = {**os.environ, **(environment or {})}

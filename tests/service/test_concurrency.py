@@ -1,16 +1,15 @@
 """Sixteen clients at once over real HTTP: exactly one edit wins, nothing acknowledged is lost, nothing frozen moves."""
 
 import threading
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from random import Random
 from typing import Any
 
 import httpx
 
-from tests.service.conftest import edit_body, report_body, run_body
+from tests.service.conftest import edit_body, run_body
+from tests.service.swarm import Swarm, verify
 
-MakeRun = Callable[..., str]
+BOTH_DATABASES = True
 NUM_CLIENTS = 16
 NUM_REQUESTS = 200
 
@@ -61,69 +60,11 @@ def test_one_definition_at_once_makes_one_run(server: str) -> None:
     assert len({run_id for _, run_id in answers}) == 1
 
 
-class Client:
-    """An editor and a trainer in one, doing one of both at random; keeps what the service acknowledged."""
-
-    def __init__(self, server: str, run: str, seed: int, turns: "threading.Semaphore") -> None:
-        self.http = httpx.Client(base_url=server, timeout=60)
-        self.run = run
-        self.random = Random(seed)
-        self.turns = turns
-        self.accepted: dict[int, dict[str, Any]] = {}
-        self.frozen: dict[int, dict[str, float]] = {}  # step → weights, as seen once it was frozen
-        self.frontiers: list[int] = []
-        self.refused = 0
-
-    def work(self) -> None:
-        while self.turns.acquire(blocking=False):
-            if self.random.random() < 0.6:
-                self.edit()
-            else:
-                self.freeze()
-        self.http.close()
-
-    def edit(self) -> None:
-        state = self.http.get(self.run).json()
-        share = self.random.randint(0, 100) / 100
-        body = edit_body(
-            state["revision"],
-            min(999, state["frontier"] + self.random.randint(-2, 30)),
-            mixture={"c4": 1 - share, "code": share},
-        )
-        answer = self.http.post(f"{self.run}/revisions", json=body)
-        if answer.status_code == 201:
-            self.accepted[answer.json()["number"]] = answer.json()
-        else:
-            assert answer.status_code == 409, answer.text
-            self.refused += 1
-
-    def freeze(self) -> None:
-        state = self.http.get(self.run).json()
-        body = report_body(0, state["frontier"] + self.random.randint(0, 12), state["revision"])
-        answer = self.http.post(f"{self.run}/progress", json=body)
-        assert answer.status_code == 200, answer.text
-        frontier = answer.json()["frontier"]
-        self.frontiers.append(frontier)
-        for step in range(max(0, frontier - 3), frontier):
-            weights = self.http.get(f"{self.run}/weights", params={"step": step}).json()["weights"]
-            assert self.frozen.setdefault(step, weights) == weights
-
-
-def test_edits_and_freezes_of_sixteen_clients(server: str, make_run: MakeRun) -> None:
-    run = make_run()
-    turns = threading.Semaphore(NUM_REQUESTS)
-    clients = [Client(server, run, seed, turns) for seed in range(NUM_CLIENTS)]
-    with ThreadPoolExecutor(NUM_CLIENTS) as pool:
-        for future in [pool.submit(client.work) for client in clients]:
-            future.result()
-    history = httpx.get(f"{server}{run}/revisions").json()["revisions"]
-    accepted = {number: item for client in clients for number, item in client.accepted.items()}
-    assert sum(len(client.accepted) for client in clients) == len(accepted) > 10, "a number was given twice"
-    assert {item["number"]: item for item in history} == accepted
-    assert [item["number"] for item in history] == list(range(1, len(history) + 1))
-    assert [item["parent"] for item in history] == list(range(len(history)))
-    for client in clients:
-        assert client.frontiers == sorted(client.frontiers)
-        for step, weights in client.frozen.items():
-            answer = httpx.get(f"{server}{run}/weights", params={"step": step}).json()
-            assert (answer["weights"], answer["frozen"]) == (weights, True)
+def test_edits_and_freezes_of_sixteen_clients(server: str) -> None:
+    swarm = Swarm(lambda _: server, NUM_CLIENTS)
+    with swarm.at_work(NUM_REQUESTS):
+        pass
+    with httpx.Client(base_url=server, timeout=60) as client:
+        verify(swarm, client)
+    assert sum(len(member.accepted) for member in swarm.members) > 10
+    assert swarm.num_lost == 0
