@@ -22,7 +22,7 @@ RUN useradd --uid 10001 --create-home switchpoint && install -d -o switchpoint /
 WORKDIR /app
 COPY --from=build /app/.venv .venv
 COPY trainer trainer
-USER switchpoint
+USER 10001
 ENV PATH=/app/.venv/bin:$PATH PYTHONUNBUFFERED=1
 VOLUME /app/data /app/runs
 ENTRYPOINT ["composer"]

@@ -178,7 +178,7 @@ def _span(text: str) -> timedelta:
 
 
 def _serve(arguments: argparse.Namespace) -> int:
-    token_file = arguments.token_file or os.environ.get("SWITCHPOINT_TOKENS")
+    token_file = arguments.token_file or os.environ.get("SWITCHPOINT_TOKENS") or None
     tokens: tuple[Token, ...] = ()
     if token_file is not None:
         try:
