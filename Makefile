@@ -4,7 +4,7 @@ PYTHON := .venv/bin/python
 SETUP  := .venv/.up-to-date
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format soak bench docs wheel clean
+.PHONY: help setup demo test check audit format soak bench docs wheel clean
 
 help:            ## what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
@@ -27,6 +27,9 @@ check: setup     ## ruff, mypy, import-linter
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports
+
+audit: setup     ## known vulnerabilities of the locked packages (says so when no source can be reached)
+	$(PYTHON) .ci/audit.py
 
 format: setup    ## let ruff mend and format
 	.venv/bin/ruff check --fix .
