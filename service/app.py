@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["create_app"]
 
+MAX_BATCH = 64  # reports in one transaction
 DESCRIPTION = "The live schedule of training runs: its history, its forecast, what stands where."
 
 
@@ -32,6 +33,7 @@ def create_app(settings: Settings) -> FastAPI:
     from fastapi import FastAPI
 
     from service import middleware, problems
+    from service.batches import Batches
     from service.keyring import Keyring
     from service.metrics import Metrics
     from service.operations import operations
@@ -45,10 +47,13 @@ def create_app(settings: Settings) -> FastAPI:
     store = Store(settings.database, observe=metrics.transaction)
     metrics.watch(store, max_runs=settings.max_page)
     keyring, stopping = Keyring(settings.tokens, store), Stopping()
+    runs = Runs(store, plan_cache_size=settings.plan_cache_size)
+    reports = Batches(runs.report_all, key=lambda item: item[0], max_size=MAX_BATCH)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
+        reports.close()
         store.close()
 
     app = FastAPI(
@@ -62,7 +67,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.settings, app.state.store, app.state.metrics = settings, store, metrics
     app.state.stopping = stopping
-    app.state.runs = Runs(store, plan_cache_size=settings.plan_cache_size)
+    app.state.runs, app.state.reports = runs, reports
     app.include_router(v1)
     app.include_router(operations)
     app.include_router(page)

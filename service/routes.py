@@ -1,7 +1,8 @@
 """The REST API: what each address takes and answers. No decision is made here (see `service.runs`).
 
 Every operation has a stable id; every error is a problem (see `service.problems`). GET changes nothing.
-The functions are plain `def`: FastAPI runs them in threads, since they wait for the disk.
+The functions are plain `def`: FastAPI runs them in threads, since they wait for the disk. Reports, of which there are
+many, wait for it together (`service.batches`).
 """
 
 import asyncio
@@ -14,7 +15,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from service import views
-from service.access import ADMINS, ANYONE, CREATORS, EDITORS, TRAINERS, AllRuns, CurrentState, Limits, RunId
+from service.access import ADMINS, ANYONE, CREATORS, EDITORS, TRAINERS, AllRuns, CurrentState, Limits, Reports, RunId
 from service.errors import InvalidRequestError
 from service.schemas import (
     AnswerOut,
@@ -60,7 +61,7 @@ DEFAULT_PAGE = 1000
 POLL_S = 0.5  # how often a stream of events looks for new ones: other processes may write them
 
 
-def _actor(request: Request) -> str:
+async def _actor(request: Request) -> str:
     """The name of the token of a request, as the record has it."""
     return getattr(request.state, "actor", "anonymous")
 
@@ -274,9 +275,9 @@ def create_revision(
 
 
 @v1.post("/runs/{run_id}/progress", operation_id="reportProgress", dependencies=TRAINERS)
-def report_progress(run_id: RunId, body: ProgressIn, runs: AllRuns, actor: Actor) -> AnswerOut:
+async def report_progress(run_id: RunId, body: ProgressIn, reports: Reports, actor: Actor) -> AnswerOut:
     """The trainer's report: freezes every step below `freeze_through`, hands out the revisions it lacks."""
-    return AnswerOut(**runs.report(run_id, body, actor=actor))
+    return AnswerOut(**await reports((run_id, body, actor)))
 
 
 @v1.post("/runs/{run_id}/claim", operation_id="claimRun", dependencies=TRAINERS)

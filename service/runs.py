@@ -24,9 +24,9 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Generic, TypeVar
 
-from mixer import ORDER_VERSION, Ledger, Plan, Revision, Schedule
+from mixer import ORDER_VERSION, Ledger, MixerError, Plan, Revision, Schedule
 from mixer.forking import fork as mixer_fork
 from service import claims
 from service.chain import digest, link
@@ -38,12 +38,17 @@ from service.errors import (
     LimitsError,
     NameTakenError,
     OrderVersionError,
+    ServiceError,
+    UnknownRunError,
 )
 from service.limits import breaches
 from service.schemas import ClaimIn, ForkIn, LimitIn, NewLimitsIn, ProgressIn, RevisionIn, RunIn
-from service.store import RunRow, Store, Transaction
+from service.store import ReportRow, RunRow, Store, Transaction
 
 __all__ = ["Content", "Runs", "State", "rebuild"]
+
+LEDGER_CACHE_SIZE = 10_000
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +58,14 @@ class Content:
     definition: Mapping[str, Any]
     ledger: Ledger
     plan: Plan
+
+
+@dataclass(frozen=True, kw_only=True)
+class Known:
+    """Of `Content`, what a report needs: small, so that it is kept of many more runs than plans are."""
+
+    ledger: Ledger
+    names: Sequence[str]  # of the corpora
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +83,8 @@ class Runs:
 
     def __init__(self, store: Store, *, plan_cache_size: int) -> None:
         self._store = store
-        self._cache = _Lru(plan_cache_size)
+        self._contents: _Lru[Content] = _Lru(plan_cache_size)
+        self._knowns: _Lru[Known] = _Lru(LEDGER_CACHE_SIZE)
 
     def create(self, run: RunIn, *, actor: str) -> tuple[State, bool]:
         """The run, and whether it was made now.
@@ -182,7 +196,7 @@ class Runs:
                 kept = {"idempotency_key": idempotency_key, "digest": request, "number": number}
                 tx.add_answer(row.key, {**kept, "answer": answer})
         # Only what is on disk may be cached: a number that was rolled back will be given to another edit.
-        self._cache.put((run_id, number, number), content)
+        self._contents.put((run_id, number, number), content)
         return answer, False
 
     def claim(self, run_id: str, claim: ClaimIn, *, actor: str) -> RunRow:
@@ -212,34 +226,63 @@ class Runs:
         `KnownRevisionError` when the trainer follows a revision that is not in force; `ClaimLostError` when another
         trainer has the run; `InvalidRequestError` for a step beyond the run or counts of a corpus it does not have.
         """
-        decided = report.step if report.decided_through is None else report.decided_through
+        (answer,) = self.report_all([(run_id, report, actor)])
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def report_all(self, reports: Sequence[tuple[str, ProgressIn, str]]) -> list[dict[str, Any] | Exception]:
+        """What `report` answers to each (run_id, report, actor), or raises; no two of one run.
+
+        One transaction has them all, so one sync of the disk serves them all. One that is refused leaves nothing.
+        """
+        answers: list[dict[str, Any] | Exception] = []
+        kept = []
         with self._store.write() as tx:
-            row = tx.run(run_id)
-            claims.check(row.claim, report.claim)
-            state = self._state(tx, row)
-            _check_report(state, report)
-            known, ledger = report.known_revision, state.ledger
-            settled = settle(
-                ledger.revisions, frontier=row.frontier, num_steps=row.num_steps,
-                known_revision=known, decided_through=decided, freeze_through=report.freeze_through,
-            )  # fmt: skip
-            now = _now()
-            body = {"step": report.step, "frontier": settled.frontier, "decided_through": decided}
-            superseded = {str(number): reason for number, reason in settled.superseded.items()}
-            _record(tx, row, "reported", actor, {**body, "known_revision": known, "superseded": superseded}, time=now)
-            tx.supersede(row.key, settled.superseded, time=now)
-            tx.advance(row.key, frontier=settled.frontier, step=report.step)
-            metrics = {name: _finite(value) for name, value in report.metrics.items()}
-            kept = {"time": now, "known_revision": known, "counts": report.counts, "metrics": metrics}
-            tx.put_progress(row.key, {**body, **kept})
+            rows = tx.runs({run_id for run_id, _, _ in reports})
+            for run_id, report, actor in reports:
+                try:
+                    row, answer = self._report(tx, rows.get(run_id), run_id, report, actor)
+                except (ServiceError, MixerError) as error:
+                    answers.append(error)
+                else:
+                    kept.append(row)
+                    answers.append(answer)
+            tx.add_reports(kept)
+        return answers
+
+    def _report(
+        self, tx: Transaction, row: RunRow | None, run_id: str, report: ProgressIn, actor: str
+    ) -> tuple[ReportRow, dict[str, Any]]:
+        """(what is to be kept of a report, its answer); what it supersedes is written already, if nothing is wrong."""
+        if row is None:
+            raise UnknownRunError(run_id)
+        claims.check(row.claim, report.claim)
+        known = self._known(tx, row)
+        _check_report(row, known, report)
+        decided = report.step if report.decided_through is None else report.decided_through
+        ledger, now = known.ledger, _now()
+        settled = settle(
+            ledger.revisions, frontier=row.frontier, num_steps=row.num_steps,
+            known_revision=report.known_revision, decided_through=decided, freeze_through=report.freeze_through,
+        )  # fmt: skip
+        body = {"step": report.step, "frontier": settled.frontier, "decided_through": decided}
+        body |= {"known_revision": report.known_revision}
+        superseded = {str(number): reason for number, reason in settled.superseded.items()}
+        event = _event(row, "reported", actor, {**body, "superseded": superseded}, time=now)
+        metrics = {name: _finite(value) for name, value in report.metrics.items()}
+        progress = {**body, "time": now, "counts": report.counts, "metrics": metrics}
         for number, reason in settled.superseded.items():
             ledger = ledger.supersede([number], reason)
-        return {
+        tx.supersede(row.key, settled.superseded, time=now)
+        answer = {
             "frontier": settled.frontier,
             "revision": ledger.in_force,
-            "revisions": [revision.to_dict() for revision in ledger.since(known)],
+            "revisions": [revision.to_dict() for revision in ledger.since(report.known_revision)],
             "superseded": list(ledger.superseded),
         }
+        kept = ReportRow(key=row.key, event=event, progress=progress, frontier=settled.frontier, step=report.step)
+        return kept, answer
 
     def _add(
         self,
@@ -274,17 +317,20 @@ class Runs:
         return tx.run(run_id)
 
     def _state(self, tx: Transaction, row: RunRow) -> State:
-        if row.order_version != ORDER_VERSION:
-            raise OrderVersionError(row.order_version, ORDER_VERSION)
-        # What is in force and what was given out decide which are superseded: those above `revision`, and
-        # below it those that were when it was made.
-        key = (row.id, row.revision, row.newest)
-        content = self._cache.get(key)
+        content = self._contents.get(_version(row))
         if content is None:
             revisions = [Revision.from_dict(_bare(item)) for item in tx.revisions(row.key)]
             content = rebuild(tx.definition(row.key), revisions)
-            self._cache.put(key, content)
+            self._contents.put(_version(row), content)
         return _at(row, content)
+
+    def _known(self, tx: Transaction, row: RunRow) -> Known:
+        known = self._knowns.get(_version(row))
+        if known is None:
+            state = self._state(tx, row)
+            known = Known(ledger=state.ledger, names=state.plan.names)
+            self._knowns.put(_version(row), known)
+        return known
 
 
 def rebuild(definition: Mapping[str, Any], revisions: Iterable[Revision]) -> Content:
@@ -305,12 +351,28 @@ def _revised(state: State, edit: RevisionIn, *, parent: int) -> Content:
     return Content(definition=state.definition, ledger=ledger, plan=plan)
 
 
+def _version(row: RunRow) -> tuple[str, int, int]:
+    """Of which content and ledger are functions; `OrderVersionError` where they are those of another program.
+
+    What is in force and what was given out decide which revisions are superseded: those above `revision`, and below it
+    those that were when it was made.
+    """
+    if row.order_version != ORDER_VERSION:
+        raise OrderVersionError(row.order_version, ORDER_VERSION)
+    return row.id, row.revision, row.newest
+
+
+def _event(row: RunRow, kind: str, actor: str, body: Mapping[str, Any], *, time: str | None = None) -> dict[str, Any]:
+    """The next event in the record of a run, as it stands in `row`."""
+    event = {"seq": row.seq + 1, "time": time or _now(), "kind": kind, "actor": actor, "body": body}
+    return {**event, "hash": link(row.head, row.id, event)}
+
+
 def _record(
     tx: Transaction, row: RunRow, kind: str, actor: str, body: Mapping[str, Any], *, time: str | None = None
 ) -> None:
     """Append an event to the record of a run, as it stands in `row`."""
-    event = {"seq": row.seq + 1, "time": time or _now(), "kind": kind, "actor": actor, "body": body}
-    tx.add_event(row.key, {**event, "hash": link(row.head, row.id, event)})
+    tx.add_event(row.key, _event(row, kind, actor, body, time=time))
 
 
 def _limits(limits: Mapping[str, LimitIn]) -> dict[str, dict[str, float]]:
@@ -327,23 +389,23 @@ def _unknown_corpora(names: Iterable[str], corpora: Sequence[str], place: str) -
     return [f"the run has no corpus {name!r}; it has {there} @ {place}.{name}" for name in names if name not in corpora]
 
 
-def _check_report(state: State, report: ProgressIn) -> None:
-    _check_known(state, report)
-    problems = _unknown_corpora(report.counts, state.plan.names, "$.counts")
-    if report.step > state.row.num_steps:
-        problems.insert(0, f"the run ends at step {state.row.num_steps}, found {report.step} @ $.step")
+def _check_report(row: RunRow, known: Known, report: ProgressIn) -> None:
+    _check_known(row, known.ledger, report)
+    problems = _unknown_corpora(report.counts, known.names, "$.counts")
+    if report.step > row.num_steps:
+        problems.insert(0, f"the run ends at step {row.num_steps}, found {report.step} @ $.step")
     if problems:
         raise InvalidRequestError(problems)
 
 
-def _check_known(state: State, report: ProgressIn) -> None:
+def _check_known(row: RunRow, ledger: Ledger, report: ProgressIn) -> None:
     """The trainer's ledger and ours agree, up to what it knows, on what is in force."""
-    known, current = report.known_revision, state.row.revision
-    if known > state.row.newest:
+    known, current = report.known_revision, row.revision
+    if known > row.newest:
         raise KnownRevisionError(known, current, "this service has never had it")
     if report.superseded is None:
         return
-    ours = {item.number for item in state.ledger.revisions[:known] if item.superseded is not None}
+    ours = {item.number for item in ledger.revisions[:known] if item.superseded is not None}
     for number in sorted(ours ^ set(report.superseded)):
         why = f"revision {number} was superseded" if number in ours else f"revision {number} is in force here"
         raise KnownRevisionError(known, current, why)
@@ -366,21 +428,21 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
-class _Lru:
-    """The last `size` contents by (run, revision, newest). Two threads may build one twice."""
+class _Lru(Generic[Value]):
+    """The last `size` values by (run, revision, newest). Two threads may build one twice."""
 
     def __init__(self, size: int) -> None:
         self._size = size
         self._lock = threading.Lock()
-        self._values: OrderedDict[tuple[str, int, int], Content] = OrderedDict()
+        self._values: OrderedDict[tuple[str, int, int], Value] = OrderedDict()
 
-    def get(self, key: tuple[str, int, int]) -> Content | None:
+    def get(self, key: tuple[str, int, int]) -> Value | None:
         with self._lock:
             if key in self._values:
                 self._values.move_to_end(key)
             return self._values.get(key)
 
-    def put(self, key: tuple[str, int, int], value: Content) -> None:
+    def put(self, key: tuple[str, int, int], value: Value) -> None:
         with self._lock:
             self._values[key] = value
             self._values.move_to_end(key)

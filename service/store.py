@@ -14,18 +14,19 @@ Imports SQLAlchemy (half a second), so nothing imports this module before a stor
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 
 from service.errors import DatabaseFileError, NotReadyError, UnknownRunError
 from service.tables import answers, events, progress, revisions, runs, tokens
 
-__all__ = ["RunRow", "Store", "Transaction"]
+__all__ = ["ReportRow", "RunRow", "Store", "Transaction"]
 
 BUSY_TIMEOUT_S = 30  # how long a writer waits for a writer in another process
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -55,7 +56,50 @@ class RunRow:
     parent: Mapping[str, Any] | None
 
 
+@dataclass(frozen=True, kw_only=True)
+class ReportRow:
+    """What a trainer's report leaves of it: an event of the record, a row of progress, and where its run stands."""
+
+    key: int
+    event: Mapping[str, Any]  # seq, time, kind, actor, body and hash
+    progress: Mapping[str, Any]  # the columns of `tables.progress` without the run's key
+    frontier: int
+    step: int
+
+    def head(self) -> dict[str, Any]:
+        """The parameters of `_ADVANCE`."""
+        at = {"at_frontier": self.frontier, "at_step": self.step}
+        return {"at_key": self.key, "at_seq": self.event["seq"], "at_head": self.event["hash"], **at}
+
+
 _HEAD = tuple(runs.c[name] for name in RunRow.__dataclass_fields__)
+
+# The statements of a report are made once: making them takes longer than running them.
+_RUNS = sa.select(*_HEAD).where(runs.c.id.in_(sa.bindparam("run_ids", expanding=True))).order_by(runs.c.key)
+_ADD_EVENT = events.insert()
+_ADVANCE = (
+    runs.update()
+    .where(runs.c.key == sa.bindparam("at_key"))
+    .values(
+        seq=sa.bindparam("at_seq"),
+        head=sa.bindparam("at_head"),
+        frontier=sa.case(
+            (runs.c.frontier < sa.bindparam("at_frontier"), sa.bindparam("at_frontier")), else_=runs.c.frontier
+        ),
+        step=sa.case(
+            (sa.func.coalesce(runs.c.step, -1) < sa.bindparam("at_step"), sa.bindparam("at_step")), else_=runs.c.step
+        ),
+    )
+)
+
+
+def _put_progress(insert: Any) -> Any:
+    made = insert(progress)
+    kept = {column.name: made.excluded[column.name] for column in progress.c if not column.primary_key}
+    return made.on_conflict_do_update(index_elements=[progress.c.run_key, progress.c.step], set_=kept)
+
+
+_PUT_PROGRESS = {"sqlite": _put_progress(sqlite.insert), "postgresql": _put_progress(postgresql.insert)}
 
 
 class Transaction:
@@ -77,6 +121,13 @@ class Transaction:
         if row is None:
             raise UnknownRunError(run_id)
         return RunRow(**row._mapping)
+
+    def runs(self, run_ids: Iterable[str]) -> dict[str, RunRow]:
+        """The heads of those runs that there are, by id; locked in one order, so that two writers never wait for each
+        other."""
+        query = _RUNS.with_for_update() if self._locking else _RUNS
+        found = self._connection.execute(query, {"run_ids": list(run_ids)})
+        return {row.id: RunRow(**row._mapping) for row in found}
 
     def run_named(self, name: str) -> RunRow | None:
         """The head of the run of that name, if there is one; to write, nobody else makes one meanwhile."""
@@ -100,17 +151,6 @@ class Transaction:
             sa.select(runs.c.definition).where(runs.c.key == key)
         ).scalar_one()
         return found
-
-    def advance(self, key: int, *, frontier: int, step: int) -> None:
-        """Move a run's frontier and highest step; neither ever goes back, whatever is asked."""
-        self._connection.execute(
-            runs.update()
-            .where(runs.c.key == key)
-            .values(
-                frontier=sa.case((runs.c.frontier < frontier, frontier), else_=runs.c.frontier),
-                step=sa.case((sa.func.coalesce(runs.c.step, -1) < step, step), else_=runs.c.step),
-            )
-        )
 
     def update(self, key: int, **values: Any) -> None:
         """Set columns of a run."""
@@ -170,11 +210,21 @@ class Transaction:
 
     # -- reports of the trainer
 
+    def add_reports(self, reports: Sequence[ReportRow]) -> None:
+        """Keep reports, each of another run, with their events; a later report of the same step takes its place.
+
+        Neither the frontier of a run nor its step ever goes back, whatever is asked.
+        """
+        if not reports:
+            return
+        execute, dialect = self._connection.execute, self._connection.dialect.name
+        execute(_ADD_EVENT, [{"run_key": report.key, **report.event} for report in reports])
+        execute(_ADVANCE, [report.head() for report in reports])
+        execute(_PUT_PROGRESS[dialect], [{"run_key": report.key, **report.progress} for report in reports])
+
     def put_progress(self, key: int, values: Mapping[str, Any]) -> None:
-        """Keep a report; a later one of the same step takes its place."""
-        step = values["step"]
-        self._connection.execute(progress.delete().where(progress.c.run_key == key, progress.c.step == step))
-        self._connection.execute(progress.insert().values(run_key=key, **values))
+        """Keep a report without an event; a later one of the same step takes its place."""
+        self._connection.execute(_PUT_PROGRESS[self._connection.dialect.name], {"run_key": key, **values})
 
     def progress(self, key: int, *, start: int = 0, limit: int | None = None, stride: int = 1) -> list[dict[str, Any]]:
         """Rows of reports from step `start` on, by step; every `stride`-th, counted back from the last."""

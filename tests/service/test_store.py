@@ -17,7 +17,7 @@ from alembic.script import ScriptDirectory
 
 from service.chain import digest, replay
 from service.errors import DatabaseFileError, UnknownRunError
-from service.store import HEAD, MIGRATIONS, Store
+from service.store import HEAD, MIGRATIONS, ReportRow, Store
 from service.tables import metadata
 
 
@@ -45,6 +45,13 @@ def revision_row(number: int, **changes: Any) -> dict[str, Any]:
         **texts,
         **changes,
     }
+
+
+def report_row(key: int, seq: int, frontier: int, step: int) -> ReportRow:
+    event = {"seq": seq, "time": "now", "kind": "reported", "actor": "ada", "body": {}, "hash": str(seq)}
+    kept = {"step": step, "time": "now", "known_revision": 0, "decided_through": step, "frontier": frontier}
+    progress = {**kept, "metrics": {}, "counts": {}}
+    return ReportRow(key=key, event=event, progress=progress, frontier=frontier, step=step)
 
 
 @pytest.fixture
@@ -92,8 +99,8 @@ def test_frontier_and_step_never_go_back(store: Store) -> None:
         tx.add_run(run_row())
         key = tx.run("a").key
         seen = []
-        for frontier, step in ((10, 5), (7, 9), (20, 3)):
-            tx.advance(key, frontier=frontier, step=step)
+        for seq, (frontier, step) in enumerate(((10, 5), (7, 9), (20, 3)), start=1):
+            tx.add_reports([report_row(key, seq, frontier, step)])
             seen.append((tx.run("a").frontier, tx.run("a").step))
     assert seen == [(10, 5), (10, 9), (20, 9)]
 
@@ -135,7 +142,7 @@ def test_writers_of_two_stores_take_turns(store: Store) -> None:
         for _ in range(rounds):
             with own.write() as tx:
                 row = tx.run("a")
-                tx.advance(row.key, frontier=row.frontier + 1, step=0)
+                tx.update(row.key, frontier=row.frontier + 1)
 
     threads = [threading.Thread(target=count, args=[own]) for own in (store, other)]
     for thread in threads:
