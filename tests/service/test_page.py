@@ -13,6 +13,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from service.settings import Settings
+from service.tokens import Token, digest
 from tests.service.browser import Tab, chromium, tab
 from tests.service.conftest import edit_body, report_body, run_body
 from tests.service.processes import ServerProcess, serve_in_thread
@@ -173,7 +174,7 @@ def test_an_edit_is_tried_out_and_made(api: httpx.Client, run: str, opened: Tab)
     )
     expect(page.locator("#preview")).to_contain_text("From step 600 on the schedule goes on as planned.")
     expect(page.locator("#sum")).to_have_text("Sum 100 %")
-    dashed = "document.querySelector('#mixture-plot').data.filter((trace) => trace.line?.dash === '6px,4px').length"
+    dashed = "document.querySelector('#mixture-plot').layout.shapes.filter((shape) => shape.name === 'edit').length"
     assert page.evaluate(dashed) == 2
     assert api.get(run).json()["revision"] == 0
     with page.expect_request(lambda request: request.method == "POST" and request.url.endswith("/revisions")) as sent:
@@ -273,6 +274,40 @@ def test_it_goes_on_after_a_restart_of_the_service(browser: Browser, tmp_path: P
         server.kill()
 
 
+def test_a_token_is_asked_for_and_kept_in_the_tab(browser: Browser, tmp_path: Path) -> None:
+    secrets = {scope: f"{scope}-0123456789abcdefghij" for scope in ("read", "write")}
+    tokens = tuple(Token(name=scope, scopes=frozenset({scope}), digest=digest(text)) for scope, text in secrets.items())
+    settings = Settings(database=tmp_path / "runs.db", tokens=tokens)
+    with serve_in_thread(settings) as url, tab(browser, url) as opened:
+        headers = {"Authorization": f"Bearer {secrets['write']}"}
+        run = f"/v1/runs/{httpx.post(f'{url}/v1/runs', json=run_body(), headers=headers).json()['id']}"
+        page = opened.open()
+        dialog = page.get_by_role("dialog", name="Token")
+        for wrong in ("", "not-a-token-of-anybody"):
+            dialog.get_by_label("Token").fill(wrong)
+            dialog.get_by_role("button", name="Use it").click()
+            expect(dialog).to_be_visible()
+        expect(dialog).to_contain_text("does not know this token")
+        dialog.get_by_label("Token").fill(secrets["read"])
+        dialog.get_by_role("button", name="Use it").click()
+        expect(page.locator("#connection")).to_have_text("live")
+        write(page)
+        expect(page.locator("#preview .wrong")).to_contain_text("Your token may look, but not edit")
+        page.reload()  # the tab keeps it; and another token can be given at any time
+        expect(page.locator("#connection")).to_have_text("live")
+        page.get_by_role("button", name="Token").click()
+        dialog.get_by_label("Token").fill(secrets["write"])
+        dialog.get_by_role("button", name="Use it").click()
+        write(page)
+        page.wait_for_selector("#preview .statement")
+        page.get_by_role("button", name="Submit revision").click()
+        expect(page.locator("#edit-done")).to_contain_text("Revision 1 is accepted")
+        (made,) = httpx.get(f"{url}{run}/revisions", headers=headers).json()["revisions"]
+        assert made["author"] == "ada"
+        assert all(text not in request.url for text in secrets.values() for request in opened.requests)
+        assert page.evaluate("Object.values({...localStorage}).join()").find("0123456789") == -1
+
+
 # -- on any screen
 
 
@@ -313,12 +348,12 @@ def test_everything_has_a_name(api: httpx.Client, run: str, opened: Tab) -> None
 def test_the_theme_can_be_chosen(run: str, opened: Tab) -> None:
     page = opened.open(run)
     button = page.locator("#theme")
-    for name, ground in (("Light", "rgb(244, 245, 247)"), ("Dark", "rgb(14, 17, 22)")):
+    for name, ground in (("light", "rgb(244, 245, 247)"), ("dark", "rgb(14, 17, 22)")):
         button.click()
-        expect(button).to_have_text(name)
+        expect(button).to_have_text(f"Theme: {name}")
         assert page.evaluate("getComputedStyle(document.body).backgroundColor") == ground
     page.reload()
-    expect(page.locator("#theme")).to_have_text("Dark")
+    expect(page.locator("#theme")).to_have_text("Theme: dark")
 
 
 # -- parts of it that decide

@@ -249,14 +249,14 @@ byId("token-button").addEventListener("click", () => askForToken());
 
 // -- light and dark
 
-const THEMES = { "": ["Auto", "as the system has them"], light: ["Light", "light"], dark: ["Dark", "dark"] };
+const THEMES = { "": ["auto", "as the system has it"], light: ["light", "light"], dark: ["dark", "dark"] };
 
 function setTheme(theme) {
   if (theme) document.documentElement.dataset.theme = theme;
   else delete document.documentElement.dataset.theme;
   theme ? localStorage.setItem("switchpoint-theme", theme) : localStorage.removeItem("switchpoint-theme");
-  byId("theme").textContent = THEMES[theme][0];
-  byId("theme").setAttribute("aria-label", `Colours: ${THEMES[theme][1]}`);
+  byId("theme").textContent = `Theme: ${THEMES[theme][0]}`;
+  byId("theme").setAttribute("aria-label", `Theme: ${THEMES[theme][1]}`);
   draw();
 }
 
@@ -304,6 +304,7 @@ async function begin() {
 
 setInterval(async () => {
   if (document.hidden || byId("token-dialog").open) return;
+  if (view.run) drawSummary(byId("summary"), view.run); // how long ago
   const empty = !view.runs.length;
   await listRuns().catch(() => empty && setConnection("away"));
 }, LIST_MS);

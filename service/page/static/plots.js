@@ -30,12 +30,11 @@ export function mixturePlot(run, look, narrow) {
     ...(reports.length ? realised(run, look) : []),
     ...(rates.length ? [rateLine(rates, look)] : []),
     ...repeats(run, look),
-    ...(run.preview ? previewLines(run, look) : []),
   ];
   const layout = {
     ...base(run, look, narrow),
     height: (narrow ? 84 : 92) * rows.reduce((sum, row) => sum + row.size, 0) + 90,
-    shapes: marks(run, look, places),
+    shapes: [...marks(run, look, places), ...(run.preview ? previewBorders(run, look) : [])],
     annotations: said,
   };
   for (const { axis, domain, title } of places) {
@@ -113,7 +112,7 @@ export function lossPlot(run, look, narrow) {
   // the steep beginning would press all the rest flat
   const shown = series.flatMap(({ steps, values }) => values.filter((_, at) => steps[at] >= first + (last - first) / 20 && steps[at] <= last));
   const [low, high] = [Math.min(...shown), Math.max(...shown)];
-  if (shown.length > 10 && high > low) layout.yaxis.range = [low - 0.06 * (high - low), high + 0.06 * (high - low)];
+  if (shown.length > 3 && high > low) layout.yaxis.range = [low - 0.06 * (high - low), high + 0.06 * (high - low)];
   return { data, layout };
 }
 
@@ -200,7 +199,7 @@ function area(run, look, name, axis, x, y, shape) {
     mode: "lines",
     line: { width: 0.8, color: look.paper, shape },
     fillcolor: colour,
-    fillpattern: { shape: pattern, fgcolor: look.paper, fgopacity: 0.55, size: 7 },
+    ...(pattern ? { fillpattern: { shape: pattern, bgcolor: colour, fgcolor: look.paper, fgopacity: 0.7, size: 6 } } : {}),
     hovertemplate: `${escaped(name)} %{y:.2~%}<extra></extra>`,
   };
 }
@@ -242,18 +241,17 @@ function repeats(run, look) {
     }));
 }
 
-/** The borders between the areas as the edit would have them, from its step on. */
-function previewLines(run, look) {
-  const { course, effective_step } = run.preview;
-  const steps = course.steps.map((step, index) => [step, index]).filter(([step]) => step >= effective_step);
-  const x = steps.map(([step]) => step);
-  const sums = x.map(() => 0);
-  return run.names.slice(0, -1).flatMap((name) => {
-    steps.forEach(([, index], place) => (sums[place] += course.weights[name]?.[index] ?? 0));
-    const line = { x, y: [...sums], mode: "lines", hoverinfo: "skip" };
+/** The borders between the areas as the edit would have them, from its step on; shapes, since the veil hides traces. */
+function previewBorders({ names, preview: { course, effective_step: first } }, look) {
+  const from = course.steps.findIndex((step) => step >= first);
+  const sums = course.steps.map(() => 0);
+  return names.slice(0, -1).flatMap((name) => {
+    course.steps.forEach((_, at) => (sums[at] += course.weights[name]?.[at] ?? 0));
+    const path = course.steps.slice(from).map((step, at) => `${at ? "L" : "M"}${step},${sums[from + at].toFixed(5)}`).join("");
+    const shape = { type: "path", xref: "x", yref: "y", path, layer: "above", fillcolor: "rgba(0,0,0,0)" };
     return [
-      { ...line, line: { color: look.paper, width: 4 } }, // seen on any area
-      { ...line, name: `${name} with the edit`, line: { color: look.ink, width: 2, dash: "6px,4px" } },
+      { ...shape, line: { color: look.paper, width: 4 } }, // seen on any area
+      { ...shape, name: "edit", line: { color: look.ink, width: 2, dash: "6px,4px" } },
     ];
   });
 }

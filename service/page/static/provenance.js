@@ -41,13 +41,13 @@ export class Provenance {
       byId("reads-corpus").value = corpus;
       byId("reads-sample").value = sample;
       const rows = reads.map(({ step, slot }) => [
-        element("button", { type: "button", class: "link", onclick: () => this.findBatch(step, slot) }, `step ${whole(step)}`),
+        element("button", { type: "button", class: "link", onclick: () => this.findBatch(step, slot, slot) }, `step ${whole(step)}`),
         whole(slot),
         this.standing(step),
       ]);
       return [
         element("p", {}, this.sentence(corpus, sample, reads.length, found)),
-        rows.length > 0 && element("div", { class: "scroll list" }, table(`Steps that read sample ${sample} of ${corpus}`, ["step", "slot", "standing"], rows)),
+        rows.length > 0 && element("div", { class: "scroll list", tabindex: 0, role: "region", "aria-label": `Steps that read sample ${sample} of ${corpus}` }, table(`Steps that read sample ${sample} of ${corpus}`, ["step", "slot", "standing"], rows)),
         found.next !== null && element("button", { type: "button", class: "quiet", onclick: () => this.findReads(corpus, sample, found.next, reads) }, `Go on from step ${whole(found.next)}`),
       ];
     });
@@ -65,7 +65,7 @@ export class Provenance {
     return step < this.run.frontier ? "decided" : "forecast";
   }
 
-  async findBatch(step, slot = 0) {
+  async findBatch(step, slot = 0, sought = null) {
     await asked(byId("batch"), async () => {
       const start = Math.floor(slot / SLOTS) * SLOTS;
       const found = await get(`${pathOf(this.run.id)}/batches/${step}`, { start, limit: SLOTS });
@@ -74,7 +74,7 @@ export class Provenance {
         const sample = found.sample_id[index];
         const at = found.start + index;
         return [
-          element("span", { class: at === slot && slot > 0 ? "found" : "" }, whole(at)),
+          element("span", { class: at === sought ? "found" : "" }, whole(at)),
           element("span", {}, this.run.colours[corpus] && swatch(this.run.colours[corpus]), corpus),
           element("button", { type: "button", class: "link", "aria-label": `sample ${sample} of ${corpus}: which steps read it`, onclick: () => this.findReads(corpus, sample) }, whole(sample)),
           whole(found.epoch[index]),
@@ -83,10 +83,12 @@ export class Provenance {
       const turn = (text, to) => element("button", { type: "button", class: "quiet", onclick: () => this.findBatch(step, to) }, text);
       return [
         element("p", {}, `Step ${whole(step)} (${this.standing(step)}), slots ${whole(found.start)} to ${whole(found.end - 1)}, under revision ${found.revision}.`),
-        element("div", { class: "scroll list" }, table(`What stands in step ${step}`, ["slot", "corpus", "sample", "epoch"], rows)),
+        element("div", { class: "scroll list", tabindex: 0, role: "region", "aria-label": `What stands in step ${step}` }, table(`What stands in step ${step}`, ["slot", "corpus", "sample", "epoch"], rows)),
         element("p", { class: "buttons" }, found.start > 0 && turn("Slots before", found.start - SLOTS), found.next !== null && turn("Slots after", found.next)),
       ];
     });
+    const row = byId("batch").querySelector(".found")?.closest("tr");
+    if (row) row.closest(".list").scrollTop = row.offsetTop - row.offsetHeight;
   }
 }
 

@@ -13,20 +13,17 @@ export function describe({ run, preview, body, scheduled, kept = [], dropped = [
     element("p", {}, unchanged(run, body, kept, dropped)),
     element("p", {}, repeating(names, preview)),
     Object.keys(run.limits ?? {}).length > 0 && element("p", {}, "It keeps to every limit of the run."),
-    table(
-      "Each corpus by the end of the run, as scheduled and with the edit",
-      ["by the end", "tokens", "", "epochs"],
-      names.map((name) => {
-        const [before, after] = [preview.before[name], preview.after[name]];
-        return [
-          name,
-          fromTo(compact(before.tokens), compact(after.tokens)),
-          difference(before.tokens, after.tokens),
-          fromTo(epochs(before.epochs), epochs(after.epochs)),
-        ];
-      }),
-    ),
+    element("div", { class: "scroll" }, byTheEnd(names, preview)),
   ];
+}
+
+function byTheEnd(names, { before: now, after: then }) {
+  const rows = names.map((name) => {
+    const [before, after] = [now[name], then[name]];
+    const tokens = fromTo(compact(before.tokens), compact(after.tokens));
+    return [name, tokens, difference(before.tokens, after.tokens), fromTo(epochs(before.epochs), epochs(after.epochs))];
+  });
+  return table("Each corpus by the end of the run, as scheduled and with the edit", ["by the end", "tokens", "change", "epochs"], rows);
 }
 
 const fromTo = (before, after) => element("span", {}, `${before} → `, element("b", {}, after));

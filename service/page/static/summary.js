@@ -53,7 +53,7 @@ function pace({ reports, step, num_steps }) {
   const steps = recent.length > 1 ? recent.at(-1).step - recent[0].step : 0;
   if (seconds <= 0 || steps <= 0) return `${percent(step / num_steps, 1)} done`;
   const speed = steps / seconds;
-  const said = speed >= 1 ? `${Number(speed.toPrecision(3))} steps/s` : `${duration(1 / speed)} a step`;
+  const said = speed >= 1 ? `${Number(speed.toPrecision(3))} steps/s` : `${speed > 1 / 60 ? `${Number((1 / speed).toPrecision(2))} s` : duration(1 / speed)} a step`;
   return `${said}, ${duration((num_steps - step) / speed)} to go`;
 }
 
@@ -75,17 +75,15 @@ export function drawCorpora(place, run) {
   const read = run.reports.at(-1)?.counts ?? {};
   const all = Object.values(read).reduce((total, number) => total + number, 0);
   const limited = Object.keys(run.limits ?? {}).length > 0;
-  const head = ["corpus", "target now", "read so far", "tokens so far", "tokens by the end", "epochs so far", "epochs by the end", "first repeats", "held-out loss", ...(limited ? ["limits"] : [])];
+  const head = ["corpus", "target now", "read so far", "tokens so far → by the end", "epochs so far → by the end", "first repeats", "held-out loss", ...(limited ? ["limits"] : [])];
   const rows = run.names.map((name) => {
     const [now, end] = [run.so_far[name], run.forecast[name]];
     return [
       element("span", {}, swatch(run.colours[name]), name),
       percent(weightAt(run, name, step)),
       all ? percent((read[name] ?? 0) / all) : "–",
-      compact(now?.tokens),
-      compact(end?.tokens),
-      epochs(now?.epochs),
-      element("span", end?.epochs > 1 ? { class: "repeats" } : {}, epochs(end?.epochs)),
+      `${compact(now?.tokens)} → ${compact(end?.tokens)}`,
+      element("span", {}, `${epochs(now?.epochs)} → `, element("span", end?.epochs > 1 ? { class: "repeats" } : {}, epochs(end?.epochs))),
       end?.first_repeat_step === null || !end ? "never" : `step ${whole(end.first_repeat_step)}`,
       decimal(losses.get(name)),
       ...(limited ? [limitText(run.limits[name]) || "none"] : []),
