@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, expect, sync_playwright
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 ARGUMENTS = (
@@ -19,6 +19,7 @@ ARGUMENTS = (
     "--disable-component-update",
     "--disable-sync",
 )
+DESKTOP: Mapping[str, Any] = {"viewport": {"width": 1440, "height": 900}, "reduced_motion": "reduce"}
 PATIENCE_MS = 30_000
 expect.set_options(timeout=PATIENCE_MS)
 
@@ -60,6 +61,11 @@ class Tab:
             self.page.wait_for_selector("#connection[data-state=live]")
         return self.page
 
+    def open_file(self, name: str) -> Page:
+        """Show one of the page's modules as text: from there it can be imported, without all the rest."""
+        self.page.goto(f"{self.url}/page/{name}")
+        return self.page
+
     def _heard(self, message: ConsoleMessage) -> None:
         # the browser itself logs each answer that is not a success, which tests ask for
         if message.type in ("error", "warning") and "Failed to load resource" not in message.text:
@@ -72,12 +78,12 @@ class Tab:
 
 
 @contextmanager
-def tab(browser: Browser, url: str, **options: Any) -> Iterator[Tab]:
-    """A tab of a browser profile of its own; at the end nothing may have gone wrong in it."""
-    defaults: Mapping[str, Any] = {"viewport": {"width": 1440, "height": 900}, "reduced_motion": "reduce"}
-    context = browser.new_context(**{**defaults, **options})
-    opened = Tab(context.new_page(), url)
+def tab(browser: Browser | BrowserContext, url: str, **options: Any) -> Iterator[Tab]:
+    """A tab of a browser profile of its own, or of one that is there; at the end nothing may have gone wrong in it."""
+    own = browser.new_context(**{**DESKTOP, **options}) if isinstance(browser, Browser) else None
+    opened = Tab((own or browser).new_page(), url)
     yield opened
-    context.close()
+    opened.page.evaluate("localStorage.clear()")
+    (own or opened.page).close()
     assert opened.errors == []
     assert opened.foreign == []

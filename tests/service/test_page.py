@@ -10,14 +10,15 @@ from typing import Any
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from service.settings import Settings
 from service.tokens import Token, digest
-from tests.service.browser import Tab, chromium, tab
+from tests.service.browser import DESKTOP, Tab, chromium, tab
 from tests.service.conftest import edit_body, report_body, run_body
 from tests.service.processes import ServerProcess, serve_in_thread
 
+GROUND: dict[Any, str] = {"light": "rgb(244, 245, 247)", "dark": "rgb(14, 17, 22)"}
 METRICS = {"loss": 3.25, "lr": 0.0003, "eval/c4/loss": 3.5, "eval/code/loss": 2.5}
 
 
@@ -27,10 +28,16 @@ def browser() -> Iterator[Browser]:
         yield started
 
 
+@pytest.fixture(scope="module")
+def profile(browser: Browser) -> BrowserContext:
+    """A profile that most tests share: plotly.js is compiled once for all of them."""
+    return browser.new_context(**DESKTOP)
+
+
 @pytest.fixture
-def opened(browser: Browser, server: str) -> Iterator[Tab]:
+def opened(profile: BrowserContext, server: str) -> Iterator[Tab]:
     """A desktop's tab of the shared server."""
-    with tab(browser, server) as found:
+    with tab(profile, server) as found:
         yield found
 
 
@@ -311,12 +318,9 @@ def test_a_token_is_asked_for_and_kept_in_the_tab(browser: Browser, tmp_path: Pa
 # -- on any screen
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_phone_needs_no_sideways_scrolling(
-    api: httpx.Client, run: str, browser: Browser, server: str, scheme: str
-) -> None:
+def test_a_phone_needs_no_sideways_scrolling(api: httpx.Client, run: str, browser: Browser, server: str) -> None:
     report(api, run, 100)
-    options = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "color_scheme": scheme}
+    options = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "color_scheme": "light"}
     with tab(browser, server, **options) as opened:
         page = opened.open(run)
         write(page)
@@ -324,8 +328,9 @@ def test_a_phone_needs_no_sideways_scrolling(
         for summary in page.locator("summary").all():
             summary.click()
         assert page.evaluate("document.documentElement.scrollWidth") == 390
-        ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
-        assert ground == {"light": "rgb(244, 245, 247)", "dark": "rgb(14, 17, 22)"}[scheme]
+        for scheme, ground in GROUND.items():
+            page.emulate_media(color_scheme=scheme)
+            assert page.evaluate("getComputedStyle(document.body).backgroundColor") == ground
 
 
 def test_everything_has_a_name(api: httpx.Client, run: str, opened: Tab) -> None:
@@ -348,7 +353,7 @@ def test_everything_has_a_name(api: httpx.Client, run: str, opened: Tab) -> None
 def test_the_theme_can_be_chosen(run: str, opened: Tab) -> None:
     page = opened.open(run)
     button = page.locator("#theme")
-    for name, ground in (("light", "rgb(244, 245, 247)"), ("dark", "rgb(14, 17, 22)")):
+    for name, ground in GROUND.items():
         button.click()
         expect(button).to_have_text(f"Theme: {name}")
         assert page.evaluate("getComputedStyle(document.body).backgroundColor") == ground
@@ -359,12 +364,12 @@ def test_the_theme_can_be_chosen(run: str, opened: Tab) -> None:
 # -- parts of it that decide
 
 
-def test_shares_always_sum_to_one(run: str, opened: Tab) -> None:
+def test_shares_always_sum_to_one(opened: Tab) -> None:
     """Whatever is moved and locked in a thousand random turns, the parts sum to 10^9 and locked ones stay."""
-    page = opened.open(run)
+    page = opened.open_file("mixture.js")
     wrong = page.evaluate(
         """async () => {
-          const { UNIT, fromWeights, withShare, room } = await import(new URL("page/mixture.js", location.href));
+          const { UNIT, fromWeights, withShare, room } = await import(location.href);
           let state = 7;
           const random = () => (state = (state * 48271) % 2147483647) / 2147483647;
           const names = ["a", "b", "c", "d", "e"];
@@ -389,15 +394,15 @@ def test_shares_always_sum_to_one(run: str, opened: Tab) -> None:
     assert wrong == []
 
 
-def test_events_are_read_whole_however_they_arrive(run: str, opened: Tab) -> None:
-    page = opened.open(run)
+def test_events_are_read_whole_however_they_arrive(opened: Tab) -> None:
+    page = opened.open_file("events.js")
     text = (
         ': ping\n\nid: 7\nevent: revised\ndata: {"a":\ndata:  "ü"}\n\n'
         "id: 8\r\nevent: reported\r\ndata: {}\r\n\r\nid: 9\ndata: cut"
     )
     found = page.evaluate(
         """async (text) => {
-          const { parse } = await import(new URL("page/events.js", location.href));
+          const { parse } = await import(location.href);
           const bytes = new TextEncoder().encode(text);
           const read = async (size) => {
             const body = new ReadableStream({

@@ -7,7 +7,7 @@ import { send } from "./api.js";
 
 const SILENCE_MS = 45_000;
 const FIRST_PAUSE_MS = 500;
-const LONGEST_PAUSE_MS = 10_000;
+const LONGEST_PAUSE_MS = 5_000;
 
 /**
  * Follows the events at `path` until the function it returns is called.
