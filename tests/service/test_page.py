@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
 
 from service.settings import Settings
 from service.tokens import Token, digest
@@ -126,6 +126,12 @@ def test_a_live_run_moves(api: httpx.Client, run: str, opened: Tab) -> None:
         expect(page.locator("#summary")).to_contain_text(f"{step} of 1,000")
     expect(page.locator("#losses-none")).to_be_hidden()
     assert page.evaluate("document.querySelector('#losses-plot').data[0].x") == [20, 40, 60]
+    assert api.post(f"{run}/revisions", json=edit_body(0, 500, author="bob")).status_code == 201
+    expect(page.locator("#history li").first).to_contain_text("Revision 1in force from step 500")
+    report(api, run, 600)  # the trainer went on without having heard of it
+    expect(page.locator("#history li").first).to_contain_text("Revision 1superseded from step 500")
+    expect(page.locator("#history li").first).to_contain_text("the trainer passed step 500 under revision 0")
+    expect(page.locator("#history li").last).to_contain_text("Basein force")
     streams = [request for request in opened.requests if request.url.endswith("/events")]
     assert len(streams) == 1  # it moved by events, not by asking again
 
@@ -213,6 +219,28 @@ def test_a_conflict_is_one_click_away_from_the_edit(api: httpx.Client, run: str,
     expect(page.locator("#edit-done")).to_contain_text("Revision 2 is accepted")
     made = api.get(f"{run}/revisions").json()["revisions"][-1]
     assert (made["parent"], made["effective_step"], made["reason"]) == (1, 330, "code loss still falls")
+
+
+def test_an_edit_whose_answer_is_lost_is_made_once(api: httpx.Client, run: str, opened: Tab) -> None:
+    page = opened.open(run)
+    lost = []
+
+    def lose(route: Route) -> None:
+        if "dry_run" in route.request.url or route.request.method != "POST" or lost:
+            route.continue_()
+            return
+        lost.append(route.fetch().status)  # the service has stored it, the page never hears
+        route.abort()
+
+    page.route("**/revisions*", lose)
+    write(page)
+    page.wait_for_selector("#preview .statement")
+    page.get_by_role("button", name="Submit revision").click()
+    expect(page.locator("#preview .wrong")).to_contain_text("Submit again: it is made once")
+    page.get_by_role("button", name="Submit revision").click()
+    expect(page.locator("#edit-done")).to_contain_text("Revision 1 is accepted")
+    assert lost == [201]
+    assert len(api.get(f"{run}/revisions").json()["revisions"]) == 1
 
 
 def test_limits_are_named_when_they_are_broken(api: httpx.Client, make_run: Callable[..., str], opened: Tab) -> None:

@@ -58,6 +58,7 @@ export class EditForm {
   /** The run as it is now: an untouched form follows it; one in use says what stands in its way. */
   async follow(run) {
     this.run = run;
+    if (this.parts) this.parts = Object.fromEntries(run.names.map((name) => [name, this.parts[name] ?? 0])); // one may be new
     const over = run.frontier >= run.num_steps;
     byId("edit-over").hidden = !over;
     byId("edit-form").hidden = over;
@@ -325,7 +326,7 @@ export class EditForm {
 
   async submit() {
     const form = byId("edit-form");
-    if (!this.dirty || same(this.parts, this.scheduled ?? {}) && !byId("ramp").value && !this.later.length) {
+    if (!this.dirty) {
       fill(byId("preview"), element("p", { class: "wrong" }, "Nothing differs from the schedule yet: move a share first."));
       return;
     }
