@@ -102,7 +102,9 @@ def test_every_row_carries_its_address(corpora: dict[str, Path]) -> None:
         assert batch["tokens"][:, 0].tolist() == corpus.tolist()
         assert batch["tokens"][:, 1].tolist() == (batch["addresses"] - data.rows.bases[corpus] + 1).tolist()
         counts = batch["counts"]
-        shards = {int(shard) for shard in np.searchsorted(data.rows.cache.shelf.starts, batch["addresses"], side="right")}
+        shards = {
+            int(shard) for shard in np.searchsorted(data.rows.cache.shelf.starts, batch["addresses"], side="right")
+        }
         assert counts.hits + counts.misses == len(shards)
 
 
