@@ -4,10 +4,8 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Path, Request
 
-from service.batches import Batches
 from service.errors import NotAuthenticatedError, ScopeError
 from service.runs import Runs, State
-from service.schemas import ProgressIn
 from service.settings import Settings
 from service.tokens import Caller, Scope
 
@@ -20,7 +18,6 @@ __all__ = [
     "AllRuns",
     "CurrentState",
     "Limits",
-    "Reports",
     "RunId",
 ]
 
@@ -35,14 +32,9 @@ async def _settings(request: Request) -> Settings:
     return settings
 
 
-async def _reports(request: Request) -> Any:
-    return request.app.state.reports
-
-
 RunId = Annotated[str, Path(description="id of the run", max_length=32, pattern=r"^[^\x00-\x1f\x7f]*$")]
 AllRuns = Annotated[Runs, Depends(_runs)]
 Limits = Annotated[Settings, Depends(_settings)]
-Reports = Annotated[Batches[tuple[str, ProgressIn, str], dict[str, Any]], Depends(_reports)]
 
 
 def _state(run_id: RunId, runs: AllRuns) -> State:

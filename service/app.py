@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["create_app"]
 
 MAX_BATCH = 64  # reports in one transaction
+PAUSE_S = 0.004  # between two of them: what comes meanwhile shares one
 DESCRIPTION = "The live schedule of training runs: its history, its forecast, what stands where."
 
 
@@ -48,7 +49,7 @@ def create_app(settings: Settings) -> FastAPI:
     metrics.watch(store, max_runs=settings.max_page)
     keyring, stopping = Keyring(settings.tokens, store), Stopping()
     runs = Runs(store, plan_cache_size=settings.plan_cache_size)
-    reports = Batches(runs.report_all, key=lambda item: item[0], max_size=MAX_BATCH)
+    reports = Batches(runs.report_all, key=lambda item: item[0], max_size=MAX_BATCH, pause_s=PAUSE_S)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

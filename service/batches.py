@@ -1,7 +1,7 @@
 """Calls that wait at the same time are done together: one transaction, and one sync of the disk, for all of them.
 
-While a batch is at work in its thread, the next one gathers; so a service at rest answers at once, and a busy one syncs
-once for many. A caller has its answer only when the work that holds it is done.
+While a batch is at work in its thread, and for a moment after it, the next one gathers; so a service at rest answers at
+once, and a busy one syncs once for many. A caller has its answer only when the work that holds it is done.
 """
 
 import asyncio
@@ -18,8 +18,9 @@ Answer = TypeVar("Answer")
 class Batches(Generic[Item, Answer]):
     """Awaitable for one item, done by `work` for many: a list of items in, an answer or an error for each out.
 
-    No batch has two items of the same `key`: the second is for the next, when what the first changed is known. What
-    `work` itself raises is raised by every call of the batch. For one event loop; `close` when that has ended.
+    No batch has two items of the same `key`: the second is for the next, when what the first changed is known. A batch
+    begins `pause_s` after the one before it has ended, or later. What `work` itself raises is raised by every call of
+    the batch. For one event loop; `close` when that has ended.
     """
 
     def __init__(
@@ -28,10 +29,13 @@ class Batches(Generic[Item, Answer]):
         *,
         key: Callable[[Item], object],
         max_size: int,
+        pause_s: float = 0.0,
     ) -> None:
         self._work = work
         self._key = key
         self._max_size = max_size
+        self._pause_s = pause_s
+        self._not_before = 0.0
         self._waiting: list[tuple[Item, asyncio.Future[Answer]]] = []
         self._task: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="batches")
@@ -53,11 +57,14 @@ class Batches(Generic[Item, Answer]):
         loop = asyncio.get_running_loop()
         try:
             while self._waiting:
+                if (pause := self._not_before - loop.time()) > 0:
+                    await asyncio.sleep(pause)
                 batch = self._take()
                 try:
                     answers = await loop.run_in_executor(self._thread, self._work, [item for item, _ in batch])
                 except Exception as error:
                     answers = [error] * len(batch)
+                self._not_before = loop.time() + self._pause_s
                 for (_, future), answer in zip(batch, answers, strict=True):
                     if future.cancelled():  # its caller has gone
                         continue

@@ -15,7 +15,8 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from service import views
-from service.access import ADMINS, ANYONE, CREATORS, EDITORS, TRAINERS, AllRuns, CurrentState, Limits, Reports, RunId
+from service.access import ADMINS, ANYONE, CREATORS, EDITORS, TRAINERS, AllRuns, CurrentState, Limits, RunId
+from service.batches import Batches
 from service.errors import InvalidRequestError
 from service.schemas import (
     AnswerOut,
@@ -67,6 +68,16 @@ async def _actor(request: Request) -> str:
 
 
 Actor = Annotated[str, Depends(_actor)]
+
+
+# -- the trainer's report, first: it is asked for most, and addresses are tried in this order
+
+
+@v1.post("/runs/{run_id}/progress", operation_id="reportProgress", dependencies=TRAINERS)
+async def report_progress(run_id: RunId, body: ProgressIn, request: Request) -> AnswerOut:
+    """The trainer's report: freezes every step below `freeze_through`, hands out the revisions it lacks."""
+    reports: Batches[tuple[str, ProgressIn, str], dict[str, Any]] = request.app.state.reports
+    return AnswerOut(**await reports((run_id, body, await _actor(request))))
 
 
 # -- runs
@@ -272,12 +283,6 @@ def create_revision(
     if replayed:
         response.headers["Idempotent-Replayed"] = "true"
     return RevisionOut(**revision)
-
-
-@v1.post("/runs/{run_id}/progress", operation_id="reportProgress", dependencies=TRAINERS)
-async def report_progress(run_id: RunId, body: ProgressIn, reports: Reports, actor: Actor) -> AnswerOut:
-    """The trainer's report: freezes every step below `freeze_through`, hands out the revisions it lacks."""
-    return AnswerOut(**await reports((run_id, body, actor)))
 
 
 @v1.post("/runs/{run_id}/claim", operation_id="claimRun", dependencies=TRAINERS)
