@@ -148,3 +148,13 @@ def test_over_http(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             connection.execute("DROP TABLE tokens")
         eventually(lambda: httpx.get(f"{url}/v1/runs").status_code == 503)
         assert httpx.get(f"{url}/healthz").status_code == 200
+
+
+def test_an_admin_reads_who_was_given_what(tmp_path: Path) -> None:
+    with closing(Store(tmp_path / "a.db")) as store:
+        new(store)
+        admin = issue(store, name="root", scopes=["admin"], expires=None, now=NOW)
+    with serve_in_thread(Settings(database=tmp_path / "a.db")) as url:
+        answer = httpx.get(f"{url}/v1/audit", headers={"Authorization": f"Bearer {admin}"})
+    found = [(event["run"], event["kind"], event["actor"], event["body"]["name"]) for event in answer.json()["events"]]
+    assert found == [(None, "token-issued", "cli", "ada"), (None, "token-issued", "cli", "root")]

@@ -19,6 +19,7 @@ import service.cli
 from service.app import create_app
 from service.metrics import Metrics
 from service.settings import Settings
+from service.tokens import parse_tokens
 from tests.conftest import ROOT
 
 DOCKER = ROOT / "docker"
@@ -27,6 +28,7 @@ ALERTS = DOCKER / "prometheus" / "alerts.yaml"
 COMPOSE = yaml.safe_load((DOCKER / "compose.yaml").read_text())
 UNIT = (ROOT / "deploy" / "systemd" / "switchpoint.service").read_text()
 KUBERNETES = list(yaml.safe_load_all((ROOT / "deploy" / "kubernetes" / "switchpoint.yaml").read_text()))
+SECRETS = list(yaml.safe_load_all((ROOT / "deploy" / "kubernetes" / "secrets.example.yaml").read_text()))
 HEAVY = {"torch", "mosaicml", "mosaicml-streaming", "transformers", "triton", "numba", "pyarrow", "boto3"}
 
 
@@ -164,6 +166,17 @@ def test_the_pod_may_little() -> None:
     }
     kinds = [item["kind"] for item in KUBERNETES]
     assert kinds == ["Deployment", "Service", "PodDisruptionBudget", "NetworkPolicy"]
+
+
+def test_the_secrets_it_wants_are_those_of_the_example() -> None:
+    secrets = {item["metadata"]["name"]: item["stringData"] for item in SECRETS}
+    (container,) = deployment()["containers"]
+    (password,) = (one["valueFrom"]["secretKeyRef"] for one in container["env"] if "valueFrom" in one)
+    (volume,) = (one["secret"]["secretName"] for one in deployment()["volumes"] if "secret" in one)
+    assert {password["name"], volume} == set(secrets)
+    assert password["key"] in secrets[password["name"]]
+    scopes = [token.scopes for token in parse_tokens(secrets[volume]["tokens"])]
+    assert scopes == [{"admin"}, {"read"}]
 
 
 def test_probes_and_ports_are_those_of_the_service(tmp_path: Path) -> None:
