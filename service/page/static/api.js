@@ -12,7 +12,9 @@ export class Problem extends Error {
   constructor(status, body) {
     super(body.detail || body.title || `the service answered ${status}`);
     this.status = status;
-    this.kind = String(body.type || "").split(":").at(-1);
+    this.kind = String(body.type || "")
+      .split(":")
+      .at(-1);
     this.body = body;
   }
 }
@@ -50,7 +52,7 @@ export async function post(path, body, headers = {}) {
 /** All entries of a paged list: `key` names them, `cursor` the parameter that `next` goes into. */
 export async function pages(path, key, cursor = "after") {
   const found = [];
-  for (let next; next !== null; ) {
+  for (let next; next !== null;) {
     const answer = await get(path, next === undefined ? {} : { [cursor]: next });
     found.push(...answer[key]);
     next = answer.next;

@@ -15,7 +15,10 @@ export function coloursOf(names, changes, others = []) {
   return Object.fromEntries(
     order.map((name, index) => [
       name,
-      { colour: COLOURS[index % COLOURS.length], pattern: PATTERNS[Math.floor(index / COLOURS.length) % PATTERNS.length] },
+      {
+        colour: COLOURS[index % COLOURS.length],
+        pattern: PATTERNS[Math.floor(index / COLOURS.length) % PATTERNS.length],
+      },
     ]),
   );
 }

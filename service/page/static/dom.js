@@ -17,7 +17,9 @@ export const byId = (id) => document.getElementById(id);
 
 /** Puts `children` in the place of what `parent` holds. */
 export function fill(parent, ...children) {
-  parent.replaceChildren(...children.flat().filter((child) => child !== undefined && child !== null && child !== false));
+  parent.replaceChildren(
+    ...children.flat().filter((child) => child !== undefined && child !== null && child !== false),
+  );
   return parent;
 }
 
@@ -34,9 +36,17 @@ export function table(caption, head, rows) {
     element(
       "thead",
       { role: "rowgroup" },
-      element("tr", { role: "row" }, head.map((title) => element("th", { scope: "col", role: "columnheader" }, title))),
+      element(
+        "tr",
+        { role: "row" },
+        head.map((title) => element("th", { scope: "col", role: "columnheader" }, title)),
+      ),
     ),
-    element("tbody", { role: "rowgroup" }, rows.map((row) => element("tr", { role: "row" }, row.map(cell)))),
+    element(
+      "tbody",
+      { role: "rowgroup" },
+      rows.map((row) => element("tr", { role: "row" }, row.map(cell))),
+    ),
   );
 }
 

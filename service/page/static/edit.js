@@ -6,7 +6,7 @@
 
 import { freshKey, get, pathOf, post } from "./api.js";
 import { byId, debounce, element, fill } from "./dom.js";
-import { whole } from "./format.js";
+import { listed, whole } from "./format.js";
 import { fromWeights, room, same, toWeights, UNIT, withShare } from "./mixture.js";
 import { limitText } from "./run.js";
 import { describe, describeProblem } from "./statement.js";
@@ -37,7 +37,15 @@ export class EditForm {
 
   /** Forgets the edit, as for another run. */
   reset() {
-    Object.assign(this, { parts: null, scheduled: null, parent: null, dirty: false, stepChosen: false, key: null, tries: (this.tries ?? 0) + 1 });
+    Object.assign(this, {
+      parts: null,
+      scheduled: null,
+      parent: null,
+      dirty: false,
+      stepChosen: false,
+      key: null,
+      tries: (this.tries ?? 0) + 1,
+    });
     this.locked.clear();
     this.rows.clear();
     for (const id of ["shares", "preview", "edit-notice", "edit-done"]) fill(byId(id));
@@ -114,7 +122,10 @@ export class EditForm {
     const { names } = this.run;
     if (names.join("\n") !== [...this.rows.keys()].join("\n")) {
       this.rows = new Map(names.map((name) => [name, this.makeRow(name)]));
-      fill(byId("shares"), [...this.rows.values()].map(({ row }) => row));
+      fill(
+        byId("shares"),
+        [...this.rows.values()].map(({ row }) => row),
+      );
     }
     const free = names.filter((name) => !this.locked.has(name));
     for (const [name, { slider, number, lock, limits }] of this.rows) {
@@ -138,8 +149,14 @@ export class EditForm {
   makeRow(name) {
     const colour = this.run.colours[name];
     const slider = element("input", {
-      type: "range", min: 0, max: 100, step: 0.5, "aria-label": `Share of ${name}`, style: { "--colour": colour.colour },
-      oninput: (event) => this.setShare(name, Math.min((event.target.valueAsNumber / 100) * UNIT, room(this.parts, this.locked, name))),
+      type: "range",
+      min: 0,
+      max: 100,
+      step: 0.5,
+      "aria-label": `Share of ${name}`,
+      style: { "--colour": colour.colour },
+      oninput: (event) =>
+        this.setShare(name, Math.min((event.target.valueAsNumber / 100) * UNIT, room(this.parts, this.locked, name))),
     });
     const typed = (event) => {
       delete event.target.dataset.typing;
@@ -147,12 +164,18 @@ export class EditForm {
       this.drawShares();
     };
     const number = element("input", {
-      type: "number", inputmode: "decimal", min: 0, max: 100, step: "any", "aria-label": `Share of ${name} in per cent`,
+      type: "number",
+      inputmode: "decimal",
+      min: 0,
+      max: 100,
+      step: "any",
+      "aria-label": `Share of ${name} in per cent`,
       oninput: (event) => (event.target.dataset.typing = "yes"),
       onchange: typed,
     });
     const lock = element("input", {
-      type: "checkbox", "aria-label": `Lock the share of ${name}`,
+      type: "checkbox",
+      "aria-label": `Lock the share of ${name}`,
       onchange: (event) => {
         this.locked[event.target.checked ? "add" : "delete"](name);
         this.drawShares();
@@ -164,7 +187,12 @@ export class EditForm {
       { class: "share-row", role: "group", "aria-label": name },
       element("span", { class: "name" }, swatch(colour), name),
       element("span", { class: "number" }, number, element("span", { "aria-hidden": "true" }, "%")),
-      element("label", { class: "lock", title: `Keep ${name} as it is while others change` }, lock, element("span", { "aria-hidden": "true" }, "lock")),
+      element(
+        "label",
+        { class: "lock", title: `Keep ${name} as it is while others change` },
+        lock,
+        element("span", { "aria-hidden": "true" }, "lock"),
+      ),
       slider,
       limits,
     );
@@ -176,9 +204,10 @@ export class EditForm {
   drawHint() {
     const { run, step } = this;
     const ahead = step - (run.step ?? 0);
-    byId("effective-hint").textContent = Number.isInteger(step) && step >= run.frontier
-      ? `The frontier is at ${whole(run.frontier)}; step ${whole(step)} is ${whole(ahead)} steps from now.`
-      : `The first step that may still change is ${whole(run.frontier)}.`;
+    byId("effective-hint").textContent =
+      Number.isInteger(step) && step >= run.frontier
+        ? `The frontier is at ${whole(run.frontier)}; step ${whole(step)} is ${whole(ahead)} steps from now.`
+        : `The first step that may still change is ${whole(run.frontier)}.`;
   }
 
   /** The switchpoints that are planned after the form's step. */
@@ -193,8 +222,9 @@ export class EditForm {
   drawLater() {
     const starts = this.later.map(({ start }) => whole(Number.parseInt(start, 10)));
     byId("later").hidden = starts.length === 0;
-    const shown = starts.length > 4 ? `${starts.slice(0, 3).join(", ")} and ${starts.length - 3} more` : starts.join(", ");
-    byId("later-keep").textContent = `at step ${shown} ${starts.length > 1 ? "stay" : "stays"} as planned`;
+    const shown = starts.length > 4 ? [...starts.slice(0, 3), `${starts.length - 3} more`] : starts;
+    byId("later-keep").textContent =
+      starts.length > 1 ? `at steps ${listed(shown)} stay as planned` : `at step ${shown} stays as planned`;
   }
 
   drawNotice() {
@@ -209,7 +239,11 @@ export class EditForm {
   /** Another revision came first. */
   sayStale(current) {
     const found = this.run.revisions.find(({ number }) => number === current);
-    const who = found ? `Revision ${current} by ${found.author} (“${found.reason}”)` : current ? `Revision ${current}` : "The base schedule";
+    const who = found
+      ? `Revision ${current} by ${found.author} (“${found.reason}”)`
+      : current
+        ? `Revision ${current}`
+        : "The base schedule";
     this.say(
       `${who} is in force now; your edit was made against ${this.parent ? `revision ${this.parent}` : "the base schedule"}. Nothing is lost: look at the plot, then go on.`,
       `Rebase onto ${current ? `revision ${current}` : "the base"}`,
@@ -221,7 +255,8 @@ export class EditForm {
   }
 
   sayFrozen(earliest) {
-    if (earliest >= this.run.num_steps) return void this.say("Every step of the run is decided by now: nothing can be changed any more.");
+    if (earliest >= this.run.num_steps)
+      return void this.say("Every step of the run is decided by now: nothing can be changed any more.");
     const step = this.suggestedStep(earliest);
     this.say(
       `Step ${whole(this.step)} is frozen: the trainer has been promised every step below ${whole(earliest)}.`,
@@ -238,11 +273,20 @@ export class EditForm {
     notice.dataset.about = "run";
     if (notice.dataset.said === text && notice.firstChild) return;
     notice.dataset.said = text;
-    const button = action && element("button", { type: "button", onclick: () => {
-      fill(notice);
-      act();
-      byId("submit").focus();
-    } }, action);
+    const button =
+      action &&
+      element(
+        "button",
+        {
+          type: "button",
+          onclick: () => {
+            fill(notice);
+            act();
+            byId("submit").focus();
+          },
+        },
+        action,
+      );
     fill(notice, element("div", { class: "conflict" }, element("p", {}, text), button));
   }
 
@@ -289,7 +333,10 @@ export class EditForm {
     place.setAttribute("aria-busy", "true");
     try {
       // a dry run tells nobody, so it may be asked for before there is a reason
-      const body = this.body({ reason: byId("reason").value.trim() || "dry run", author: byId("author").value.trim() || "dry run" });
+      const body = this.body({
+        reason: byId("reason").value.trim() || "dry run",
+        author: byId("author").value.trim() || "dry run",
+      });
       const preview = await post(`${pathOf(this.run.id)}/revisions?dry_run=true&points=${POINTS}`, body);
       if (tried !== this.tries) return false;
       this.onPreview(preview);
@@ -309,7 +356,8 @@ export class EditForm {
     if (!Number.isInteger(this.step)) return "From which step? Give a whole number.";
     if (this.step >= this.run.num_steps) return `The run ends at step ${whole(this.run.num_steps)}: give a lower step.`;
     const length = byId("length").valueAsNumber;
-    if (byId("ramp").value && !(Number.isInteger(length) && length >= 1)) return "Over how many steps is the mixture reached? Give a whole number from 1 on.";
+    if (byId("ramp").value && !(Number.isInteger(length) && length >= 1))
+      return "Over how many steps is the mixture reached? Give a whole number from 1 on.";
     return null;
   }
 
@@ -327,7 +375,10 @@ export class EditForm {
   async submit() {
     const form = byId("edit-form");
     if (!this.dirty) {
-      fill(byId("preview"), element("p", { class: "wrong" }, "Nothing differs from the schedule yet: move a share first."));
+      fill(
+        byId("preview"),
+        element("p", { class: "wrong" }, "Nothing differs from the schedule yet: move a share first."),
+      );
       return;
     }
     if (this.wrong() || !form.reportValidity()) return void this.dryRun();
@@ -340,12 +391,21 @@ export class EditForm {
       const { run } = this;
       this.reset();
       await this.follow({ ...run, revision: made.number });
-      byId("edit-done").textContent = `Revision ${made.number} is accepted: it takes effect at step ${whole(made.effective_step)}.`;
+      byId("edit-done").textContent =
+        `Revision ${made.number} is accepted: it takes effect at step ${whole(made.effective_step)}.`;
       byId("edit-done").focus();
       this.onAccepted();
     } catch (error) {
       if (error.status) this.refused(error);
-      else fill(byId("preview"), element("p", { class: "wrong" }, "The service did not answer. Submit again: it is made once, even if it had arrived."));
+      else
+        fill(
+          byId("preview"),
+          element(
+            "p",
+            { class: "wrong" },
+            "The service did not answer. Submit again: it is made once, even if it had arrived.",
+          ),
+        );
     } finally {
       button.disabled = false;
     }

@@ -15,20 +15,31 @@ export function percent(share, digits = 2) {
   return `${Number((100 * share).toFixed(digits))} %`;
 }
 
-export const decimal = (value, digits = 4) =>
-  value === null || value === undefined ? NOTHING : value.toFixed(digits);
+export const decimal = (value, digits = 4) => (value === null || value === undefined ? NOTHING : value.toFixed(digits));
 
 /** Learning rates: 0.00032 → 3.2e-4 */
 export const rate = (value) =>
   value === null || value === undefined ? NOTHING : Number(value.toPrecision(3)).toExponential().replace("e+", "e");
 
 export const epochs = (value) =>
-  value === null || value === undefined ? NOTHING : value >= 100 ? WHOLE.format(value) : value.toFixed(value < 10 ? 2 : 1);
+  value === null || value === undefined
+    ? NOTHING
+    : value >= 100
+      ? WHOLE.format(value)
+      : value.toFixed(value < 10 ? 2 : 1);
 
 /** Seconds as the two largest units of time. */
 export function duration(seconds) {
-  const units = [["d", 86400], ["h", 3600], ["min", 60], ["s", 1]];
-  const first = Math.max(0, units.findIndex(([, size]) => seconds >= size));
+  const units = [
+    ["d", 86400],
+    ["h", 3600],
+    ["min", 60],
+    ["s", 1],
+  ];
+  const first = Math.max(
+    0,
+    units.findIndex(([, size]) => seconds >= size),
+  );
   const [[name, size], next] = [units[seconds < 1 ? 3 : first], units[first + 1]];
   const count = Math.floor(seconds / size);
   const rest = next && seconds >= 1 ? Math.floor((seconds - count * size) / next[1]) : 0;

@@ -11,7 +11,11 @@ export function drawHistory(place, more, run) {
   const shown = more.dataset.all ? all : all.slice(0, SHOWN);
   more.hidden = shown.length === all.length;
   more.textContent = `Show all ${all.length} revisions`;
-  fill(place, shown.map((revision) => entry(revision, run)), shown.length === all.length && base(run));
+  fill(
+    place,
+    shown.map((revision) => entry(revision, run)),
+    shown.length === all.length && base(run),
+  );
 }
 
 function entry(revision, run) {
@@ -22,11 +26,23 @@ function entry(revision, run) {
   return element(
     "li",
     { class: gone ? "superseded" : "", "data-number": revision.number },
-    element("p", { class: "title" }, element("b", {}, `Revision ${revision.number}`), mark, ` from step ${whole(revision.effective_step)}`),
+    element(
+      "p",
+      { class: "title" },
+      element("b", {}, `Revision ${revision.number}`),
+      mark,
+      ` from step ${whole(revision.effective_step)}`,
+    ),
     phases(revision, run),
     changes(revision).map((text) => element("p", {}, text)),
     element("p", { class: "reason" }, revision.reason),
-    element("p", { class: "note" }, `${revision.author}, `, element("time", { datetime: revision.time, title: moment(revision.time) }, ago(revision.time)), `, made against ${revision.parent || "the base"}`),
+    element(
+      "p",
+      { class: "note" },
+      `${revision.author}, `,
+      element("time", { datetime: revision.time, title: moment(revision.time) }, ago(revision.time)),
+      `, made against ${revision.parent || "the base"}`,
+    ),
     gone && element("p", { class: "note" }, `Never came into force: ${revision.superseded}.`),
   );
 }
@@ -38,7 +54,12 @@ function base(run) {
     "li",
     {},
     element("p", { class: "title" }, element("b", {}, "Base"), mark, " as the run was made"),
-    element("p", { class: "note" }, from, element("time", { datetime: run.created, title: moment(run.created) }, ago(run.created))),
+    element(
+      "p",
+      { class: "note" },
+      from,
+      element("time", { datetime: run.created, title: moment(run.created) }, ago(run.created)),
+    ),
   );
 }
 
@@ -50,15 +71,33 @@ function phases({ schedule, effective_step: first }, run) {
       "p",
       { class: "phase" },
       step !== first && `from step ${whole(step)}: `,
-      shares.map(([name, weight]) => element("span", { class: "share" }, run.colours[name] && swatch(run.colours[name]), `${name} ${percent(weight)}`)),
-      ramp && `${ramp.shape === "linear" ? "linearly" : "by a cosine"} over ${whole(Number.parseInt(ramp.length, 10))} steps`,
+      shares.map(([name, weight]) =>
+        element(
+          "span",
+          { class: "share" },
+          run.colours[name] && swatch(run.colours[name]),
+          `${name} ${percent(weight)}`,
+        ),
+      ),
+      ramp &&
+        `${ramp.shape === "linear" ? "linearly" : "by a cosine"} over ${whole(Number.parseInt(ramp.length, 10))} steps`,
     );
   });
 }
 
 /** What a revision does beside the mixture, in words. */
 function changes({ corpora, global_batch_size: size }) {
-  const verbs = { add: "is added", remove: "is removed", grow: "grows", quarantine: "has samples put into quarantine", skip: "skips samples", rename: "takes the place of another", split: "is split off" };
-  const said = Object.entries(corpora ?? {}).map(([name, change]) => `${name} ${listed(Object.keys(change).map((verb) => verbs[verb] ?? verb))}.`);
+  const verbs = {
+    add: "is added",
+    remove: "is removed",
+    grow: "grows",
+    quarantine: "has samples put into quarantine",
+    skip: "skips samples",
+    rename: "takes the place of another",
+    split: "is split off",
+  };
+  const said = Object.entries(corpora ?? {}).map(
+    ([name, change]) => `${name} ${listed(Object.keys(change).map((verb) => verbs[verb] ?? verb))}.`,
+  );
   return size ? [...said, `${whole(size)} samples a step.`] : said;
 }

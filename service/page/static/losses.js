@@ -9,8 +9,7 @@ export function lossSeries(reports) {
     for (const [name, value] of Object.entries(metrics)) {
       const found = lossName(name);
       if (!found || !Number.isFinite(value)) continue;
-      const { steps, values } =
-        series.get(name) ?? series.set(name, { ...found, steps: [], values: [] }).get(name);
+      const { steps, values } = series.get(name) ?? series.set(name, { ...found, steps: [], values: [] }).get(name);
       // a held-out loss is reported again until the next evaluation
       if (found.kind === "held-out" && values.at(-1) === value) continue;
       steps.push(step);

@@ -7,6 +7,7 @@ import { pages, pathOf, Problem, token } from "./api.js";
 import { byId, element, fill, table } from "./dom.js";
 import { EditForm } from "./edit.js";
 import { follow } from "./events.js";
+import { whole } from "./format.js";
 import { drawHistory } from "./history.js";
 import { lossRows, lossSeries } from "./losses.js";
 import { courseRows, coursePlot, lossPlot, mixturePlot, mixtureRows, theme } from "./plots.js";
@@ -34,7 +35,7 @@ async function listRuns() {
   view.runs = await pages("v1/runs", "runs");
   const select = byId("run");
   const options = [...view.runs].reverse().map((run) => {
-    const at = run.step === null ? "not begun" : `step ${run.step.toLocaleString("en")} of ${run.num_steps.toLocaleString("en")}`;
+    const at = run.step === null ? "not begun" : `${whole(run.step)} of ${whole(run.num_steps)}`;
     return element("option", { value: run.id }, `${run.name} — ${at}`);
   });
   const texts = [...select.options].map((option) => option.value + option.text).join();
@@ -132,7 +133,10 @@ function draw() {
   const { run } = view;
   if (!run) return;
   drawSummary(byId("summary"), run);
-  fill(byId("legend"), run.names.map((name) => element("li", {}, swatch(run.colours[name]), name)));
+  fill(
+    byId("legend"),
+    run.names.map((name) => element("li", {}, swatch(run.colours[name]), name)),
+  );
   drawCorpora(byId("corpora"), run);
   drawHistory(byId("history"), byId("history-more"), run);
   drawTables(run);
@@ -145,8 +149,16 @@ function drawPlots() {
   const look = { ...theme(), of: (name) => run.colours[name] };
   look.dash = (name) => (look.of(name).pattern ? "dot" : "solid");
   plot("mixture-plot", mixturePlot(run, look, NARROW.matches), mixtureSaid(run));
-  plot("epochs-plot", coursePlot(run, look, NARROW.matches, "epochs"), "Epochs of each corpus over the steps; numbers in the table.");
-  plot("tokens-plot", coursePlot(run, look, NARROW.matches, "tokens"), "Tokens read of each corpus over the steps; numbers in the table.");
+  plot(
+    "epochs-plot",
+    coursePlot(run, look, NARROW.matches, "epochs"),
+    "Epochs of each corpus over the steps; numbers in the table.",
+  );
+  plot(
+    "tokens-plot",
+    coursePlot(run, look, NARROW.matches, "tokens"),
+    "Tokens read of each corpus over the steps; numbers in the table.",
+  );
   fill(byId("mixture-notes"), mixtureNotes(run));
   const series = lossSeries(run.reports);
   byId("losses-none").hidden = series.length > 0;
@@ -154,28 +166,43 @@ function drawPlots() {
   if (!series.length) return;
   plot("losses-plot", lossPlot(run, look, NARROW.matches), "Reported losses over the steps; numbers in the table.");
   const legend = series.map(({ label, corpus }) =>
-    element("li", {}, swatch({ colour: corpus ? look.of(corpus).colour : look.ink }, true), label));
+    element("li", {}, swatch({ colour: corpus ? look.of(corpus).colour : look.ink }, true), label),
+  );
   fill(byId("losses-legend"), legend);
 }
 
 function plot(id, { data, layout }, said) {
   const place = byId(id);
   place.setAttribute("aria-label", said);
-  if (!window.Plotly) return void fill(place, element("p", { class: "note" }, "The plots could not be loaded; the tables have the same."));
-  Plotly.react(place, data, layout, { displayModeBar: false, responsive: true, doubleClick: "reset", scrollZoom: false });
+  if (!window.Plotly)
+    return void fill(
+      place,
+      element("p", { class: "note" }, "The plots could not be loaded; the tables have the same."),
+    );
+  Plotly.react(place, data, layout, {
+    displayModeBar: false,
+    responsive: true,
+    doubleClick: "reset",
+    scrollZoom: false,
+  });
 }
 
 function mixtureSaid(run) {
   const last = run.switchpoints.map(({ start }) => start).join(", ");
-  return `Share of each corpus over steps 0 to ${run.num_steps}, target above, realised below. Now at step ${run.step ?? 0}, ` +
-    `frontier at ${run.frontier}. ${last ? `Switchpoints at ${last}.` : "No switchpoints."} Numbers in the table below.`;
+  return (
+    `Share of each corpus over steps 0 to ${run.num_steps}, target above, realised below. Now at step ${run.step ?? 0}, ` +
+    `frontier at ${run.frontier}. ${last ? `Switchpoints at ${last}.` : "No switchpoints."} Numbers in the table below.`
+  );
 }
 
 function drawTables(run) {
   const { names } = run;
   const head = ["step", ...names.map((name) => `${name} target`), ...names.map((name) => `${name} read`)];
   fill(byId("mixture-table"), table("Shares by step", head, mixtureRows(run)));
-  fill(byId("course-table"), table("Epochs and tokens by step", ["step", ...names.map((name) => `${name}: epochs / tokens`)], courseRows(run)));
+  fill(
+    byId("course-table"),
+    table("Epochs and tokens by step", ["step", ...names.map((name) => `${name}: epochs / tokens`)], courseRows(run)),
+  );
   const losses = lossRows(run.reports);
   fill(byId("losses-table"), table("Losses by step", losses.head, losses.rows));
   fill(byId("metrics-table"), table("Last reported", ["metric", "value"], latestMetrics(run)));

@@ -12,7 +12,9 @@ export function fromWeights(names, weights) {
 /** {name: parts} → {name: weight}, without those of which there is nothing. */
 export function toWeights(parts) {
   return Object.fromEntries(
-    Object.entries(parts).filter(([, value]) => value > 0).map(([name, value]) => [name, value / UNIT]),
+    Object.entries(parts)
+      .filter(([, value]) => value > 0)
+      .map(([name, value]) => [name, value / UNIT]),
   );
 }
 

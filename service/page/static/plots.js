@@ -39,7 +39,11 @@ export function mixturePlot(run, look, narrow) {
   };
   for (const { axis, domain, title } of places) {
     const scale = axis === "y3" ? rateScale(rates, look) : shares(look);
-    layout[axis.replace("y", "yaxis")] = { ...scale, domain, title: { text: title, standoff: 6, font: { size: 12, color: look.muted } } };
+    layout[axis.replace("y", "yaxis")] = {
+      ...scale,
+      domain,
+      title: { text: title, standoff: 6, font: { size: 12, color: look.muted } },
+    };
   }
   layout.margin = { ...layout.margin, l: 68, t: 18 + LABEL_PX * said.length };
   layout.xaxis.anchor = places.at(-1).axis;
@@ -62,7 +66,10 @@ export function coursePlot(run, look, narrow, key) {
     }));
   const data = lines(course, {});
   if (preview) {
-    const first = Math.max(0, preview.course.steps.findIndex((step) => step >= preview.effective_step));
+    const first = Math.max(
+      0,
+      preview.course.steps.findIndex((step) => step >= preview.effective_step),
+    );
     const tail = {
       steps: preview.course.steps.slice(first),
       [key]: Object.fromEntries(names.map((name) => [name, (preview.course[key][name] ?? []).slice(first)])),
@@ -110,7 +117,9 @@ export function lossPlot(run, look, narrow) {
   const [first, last] = run.range ?? [0, run.reports.at(-1)?.step || 1];
   layout.xaxis.range = [first, last];
   // the steep beginning would press all the rest flat
-  const shown = series.flatMap(({ steps, values }) => values.filter((_, at) => steps[at] >= first + (last - first) / 20 && steps[at] <= last));
+  const shown = series.flatMap(({ steps, values }) =>
+    values.filter((_, at) => steps[at] >= first + (last - first) / 20 && steps[at] <= last),
+  );
   const [low, high] = [Math.min(...shown), Math.max(...shown)];
   if (shown.length > 3 && high > low) layout.yaxis.range = [low - 0.06 * (high - low), high + 0.06 * (high - low)];
   return { data, layout };
@@ -199,7 +208,9 @@ function area(run, look, name, axis, x, y, shape) {
     mode: "lines",
     line: { width: 0.8, color: look.paper, shape },
     fillcolor: colour,
-    ...(pattern ? { fillpattern: { shape: pattern, bgcolor: colour, fgcolor: look.paper, fgopacity: 0.7, size: 6 } } : {}),
+    ...(pattern
+      ? { fillpattern: { shape: pattern, bgcolor: colour, fgcolor: look.paper, fgopacity: 0.7, size: 6 } }
+      : {}),
     hovertemplate: `${escaped(name)} %{y:.2~%}<extra></extra>`,
   };
 }
@@ -247,7 +258,10 @@ function previewBorders({ names, preview: { course, effective_step: first } }, l
   const sums = course.steps.map(() => 0);
   return names.slice(0, -1).flatMap((name) => {
     course.steps.forEach((_, at) => (sums[at] += course.weights[name]?.[at] ?? 0));
-    const path = course.steps.slice(from).map((step, at) => `${at ? "L" : "M"}${step},${sums[from + at].toFixed(5)}`).join("");
+    const path = course.steps
+      .slice(from)
+      .map((step, at) => `${at ? "L" : "M"}${step},${sums[from + at].toFixed(5)}`)
+      .join("");
     const shape = { type: "path", xref: "x", yref: "y", path, layer: "above", fillcolor: "rgba(0,0,0,0)" };
     return [
       { ...shape, line: { color: look.paper, width: 4 } }, // seen on any area
@@ -270,7 +284,16 @@ function marks(run, look, places, ahead = true) {
     layer: "above",
   });
   const band = (x0, x1, fillcolor, layer) => ({
-    type: "rect", xref: "x", yref: "paper", x0, x1, y0: 0, y1: 1, fillcolor, line: { width: 0 }, layer,
+    type: "rect",
+    xref: "x",
+    yref: "paper",
+    x0,
+    x1,
+    y0: 0,
+    y1: 1,
+    fillcolor,
+    line: { width: 0 },
+    layer,
   });
   const found = [];
   if (ahead && run.frontier < run.num_steps) {
@@ -281,7 +304,8 @@ function marks(run, look, places, ahead = true) {
   const [top] = places;
   for (const { start, end, ramp } of run.switchpoints.slice(-200)) {
     found.push(across(start, { color: look.ink, width: 1, dash: "1px,3px" }));
-    if (ramp) found.push({ ...band(start, end, look.ink, "above"), opacity: 0.08, y0: top.domain[0], y1: top.domain[1] });
+    if (ramp)
+      found.push({ ...band(start, end, look.ink, "above"), opacity: 0.08, y0: top.domain[0], y1: top.domain[1] });
   }
   found.push(across(run.frontier, { color: look.frontier, width: 2, dash: "7px,4px" }));
   if (run.step !== null) found.push(across(run.step, { color: look.accent, width: 2 }));
@@ -312,7 +336,13 @@ function labels(run, look) {
 }
 
 const level = (y, look) => ({
-  type: "line", xref: "paper", x0: 0, x1: 1, y0: y, y1: y, line: { color: look.muted, width: 1, dash: "2px,2px" },
+  type: "line",
+  xref: "paper",
+  x0: 0,
+  x1: 1,
+  y0: y,
+  y1: y,
+  line: { color: look.muted, width: 1, dash: "2px,2px" },
 });
 
 /** Text in plotly.js may hold tags. */

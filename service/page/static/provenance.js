@@ -24,7 +24,10 @@ export class Provenance {
     this.run = run;
     const select = byId("reads-corpus");
     if ([...select.options].map((option) => option.value).join("\n") === run.names.join("\n")) return;
-    fill(select, run.names.map((name) => element("option", { value: name }, name)));
+    fill(
+      select,
+      run.names.map((name) => element("option", { value: name }, name)),
+    );
     byId("batch-step").max = run.num_steps - 1;
   }
 
@@ -41,14 +44,33 @@ export class Provenance {
       byId("reads-corpus").value = corpus;
       byId("reads-sample").value = sample;
       const rows = reads.map(({ step, slot }) => [
-        element("button", { type: "button", class: "link", onclick: () => this.findBatch(step, slot, slot) }, `step ${whole(step)}`),
+        element(
+          "button",
+          { type: "button", class: "link", onclick: () => this.findBatch(step, slot, slot) },
+          `step ${whole(step)}`,
+        ),
         whole(slot),
         this.standing(step),
       ]);
       return [
         element("p", {}, this.sentence(corpus, sample, reads.length, found)),
-        rows.length > 0 && element("div", { class: "scroll list", tabindex: 0, role: "region", "aria-label": `Steps that read sample ${sample} of ${corpus}` }, table(`Steps that read sample ${sample} of ${corpus}`, ["step", "slot", "standing"], rows)),
-        found.next !== null && element("button", { type: "button", class: "quiet", onclick: () => this.findReads(corpus, sample, found.next, reads) }, `Go on from step ${whole(found.next)}`),
+        rows.length > 0 &&
+          element(
+            "div",
+            {
+              class: "scroll list",
+              tabindex: 0,
+              role: "region",
+              "aria-label": `Steps that read sample ${sample} of ${corpus}`,
+            },
+            table(`Steps that read sample ${sample} of ${corpus}`, ["step", "slot", "standing"], rows),
+          ),
+        found.next !== null &&
+          element(
+            "button",
+            { type: "button", class: "quiet", onclick: () => this.findReads(corpus, sample, found.next, reads) },
+            `Go on from step ${whole(found.next)}`,
+          ),
       ];
     });
   }
@@ -76,15 +98,38 @@ export class Provenance {
         return [
           element("span", { class: at === sought ? "found" : "" }, whole(at)),
           element("span", {}, this.run.colours[corpus] && swatch(this.run.colours[corpus]), corpus),
-          element("button", { type: "button", class: "link", "aria-label": `sample ${sample} of ${corpus}: which steps read it`, onclick: () => this.findReads(corpus, sample) }, whole(sample)),
+          element(
+            "button",
+            {
+              type: "button",
+              class: "link",
+              "aria-label": `sample ${sample} of ${corpus}: which steps read it`,
+              onclick: () => this.findReads(corpus, sample),
+            },
+            whole(sample),
+          ),
           whole(found.epoch[index]),
         ];
       });
-      const turn = (text, to) => element("button", { type: "button", class: "quiet", onclick: () => this.findBatch(step, to) }, text);
+      const turn = (text, to) =>
+        element("button", { type: "button", class: "quiet", onclick: () => this.findBatch(step, to) }, text);
       return [
-        element("p", {}, `Step ${whole(step)} (${this.standing(step)}), slots ${whole(found.start)} to ${whole(found.end - 1)}, under revision ${found.revision}.`),
-        element("div", { class: "scroll list", tabindex: 0, role: "region", "aria-label": `What stands in step ${step}` }, table(`What stands in step ${step}`, ["slot", "corpus", "sample", "epoch"], rows)),
-        element("p", { class: "buttons" }, found.start > 0 && turn("Slots before", found.start - SLOTS), found.next !== null && turn("Slots after", found.next)),
+        element(
+          "p",
+          {},
+          `Step ${whole(step)} (${this.standing(step)}), slots ${whole(found.start)} to ${whole(found.end - 1)}, under revision ${found.revision}.`,
+        ),
+        element(
+          "div",
+          { class: "scroll list", tabindex: 0, role: "region", "aria-label": `What stands in step ${step}` },
+          table(`What stands in step ${step}`, ["slot", "corpus", "sample", "epoch"], rows),
+        ),
+        element(
+          "p",
+          { class: "buttons" },
+          found.start > 0 && turn("Slots before", found.start - SLOTS),
+          found.next !== null && turn("Slots after", found.next),
+        ),
       ];
     });
     const row = byId("batch").querySelector(".found")?.closest("tr");

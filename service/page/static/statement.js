@@ -23,13 +23,19 @@ function byTheEnd(names, { before: now, after: then }) {
     const tokens = fromTo(compact(before.tokens), compact(after.tokens));
     return [name, tokens, difference(before.tokens, after.tokens), fromTo(epochs(before.epochs), epochs(after.epochs))];
   });
-  return table("Each corpus by the end of the run, as scheduled and with the edit", ["by the end", "tokens", "change", "epochs"], rows);
+  return table(
+    "Each corpus by the end of the run, as scheduled and with the edit",
+    ["by the end", "tokens", "change", "epochs"],
+    rows,
+  );
 }
 
 const fromTo = (before, after) => element("span", {}, `${before} → `, element("b", {}, after));
 
 function change(step, { mixture, ramp }, scheduled, names) {
-  const how = ramp ? `, ${ramp.shape === "linear" ? "linearly" : "by a cosine"} over ${whole(Number.parseInt(ramp.length, 10))} steps` : "";
+  const how = ramp
+    ? `, ${ramp.shape === "linear" ? "linearly" : "by a cosine"} over ${whole(Number.parseInt(ramp.length, 10))} steps`
+    : "";
   const moved = names
     .map((name) => [name, scheduled[name] ?? 0, mixture[name] ?? 0])
     .filter(([, before, after]) => Math.abs(before - after) > 1e-9)
@@ -48,7 +54,7 @@ function unchanged(run, { effective_step: step }, kept, dropped) {
 }
 
 function repeating(names, { before, after }) {
-  const at = (forecast) => (forecast?.first_repeat_step ?? null);
+  const at = (forecast) => forecast?.first_repeat_step ?? null;
   const said = names
     .filter((name) => at(before[name]) !== at(after[name]))
     .map((name) => {
@@ -74,12 +80,22 @@ export function describeProblem(error) {
     "invalid-schedule": () => (body.problems ?? []).map(({ message, place }) => `${message} (${place})`),
     "invalid-request": () => (body.problems ?? []).map(({ message, place }) => `${message} (${place})`),
   }[kind]?.() ?? [error.message];
-  const title = {
-    limits: "This breaks limits of the run:",
-    repetition: "A corpus would be repeated more often than it may:",
-    scope: "Your token may look, but not edit:",
-  }[kind] ?? `${body.title ?? "It cannot be done"}:`;
-  return element("div", { class: "wrong", role: "alert" }, element("p", {}, title), element("ul", {}, items.map((text) => element("li", {}, text))));
+  const title =
+    {
+      limits: "This breaks limits of the run:",
+      repetition: "A corpus would be repeated more often than it may:",
+      scope: "Your token may look, but not edit:",
+    }[kind] ?? `${body.title ?? "It cannot be done"}:`;
+  return element(
+    "div",
+    { class: "wrong", role: "alert" },
+    element("p", {}, title),
+    element(
+      "ul",
+      {},
+      items.map((text) => element("li", {}, text)),
+    ),
+  );
 }
 
 function limitBroken({ corpus, limit, allowed, found, step }) {

@@ -19,10 +19,23 @@ export function drawSummary(place, run) {
   const last = run.reports.at(-1);
   const step = run.step ?? 0;
   const facts = [
-    fact("Step", `${whole(step)} of ${whole(run.num_steps)}`, run.step === null ? "no report yet" : pace(run), bar(run)),
-    fact("Frontier", whole(run.frontier), run.frontier >= run.num_steps ? "every step is decided" : "the first step that may still change"),
+    fact(
+      "Step",
+      `${whole(step)} of ${whole(run.num_steps)}`,
+      run.step === null ? "no report yet" : pace(run),
+      bar(run),
+    ),
+    fact(
+      "Frontier",
+      whole(run.frontier),
+      run.frontier >= run.num_steps ? "every step is decided" : "the first step that may still change",
+    ),
     fact("Revision", whole(run.revision), revisionSaid(run)),
-    fact("Tokens", compact(sum(run, run.so_far)), `of ${compact(sum(run, run.forecast))}; ${whole(run.global_batch_size)} × ${whole(run.seq_len)} a step`),
+    fact(
+      "Tokens",
+      compact(sum(run, run.so_far)),
+      `of ${compact(sum(run, run.forecast))}; ${whole(run.global_batch_size)} × ${whole(run.seq_len)} a step`,
+    ),
     fact("Loss", decimal(last?.metrics.loss), last ? `reported ${ago(last.time)}` : "none reported"),
     fact("Learning rate", rate(last?.metrics.lr), trainerSaid(run)),
   ];
@@ -30,7 +43,14 @@ export function drawSummary(place, run) {
 }
 
 function fact(name, value, note, extra) {
-  return element("div", { class: "fact" }, element("h2", {}, name), element("p", { class: "value" }, value), extra, element("p", { class: "note" }, note));
+  return element(
+    "div",
+    { class: "fact" },
+    element("h2", {}, name),
+    element("p", { class: "value" }, value),
+    extra,
+    element("p", { class: "note" }, note),
+  );
 }
 
 function bar({ step, frontier, num_steps }) {
@@ -53,7 +73,10 @@ function pace({ reports, step, num_steps }) {
   const steps = recent.length > 1 ? recent.at(-1).step - recent[0].step : 0;
   if (seconds <= 0 || steps <= 0) return `${percent(step / num_steps, 1)} done`;
   const speed = steps / seconds;
-  const said = speed >= 1 ? `${Number(speed.toPrecision(3))} steps/s` : `${speed > 1 / 60 ? `${Number((1 / speed).toPrecision(2))} s` : duration(1 / speed)} a step`;
+  const said =
+    speed >= 1
+      ? `${Number(speed.toPrecision(3))} steps/s`
+      : `${speed > 1 / 60 ? `${Number((1 / speed).toPrecision(2))} s` : duration(1 / speed)} a step`;
   return `${said}, ${duration((num_steps - step) / speed)} to go`;
 }
 
@@ -70,12 +93,23 @@ function trainerSaid({ claim, parent }) {
 export function drawCorpora(place, run) {
   const step = Math.min(run.step ?? 0, run.num_steps - 1);
   const losses = new Map(
-    lossSeries(run.reports).filter(({ kind, corpus }) => corpus && kind === "held-out").map(({ corpus, values }) => [corpus, values.at(-1)]),
+    lossSeries(run.reports)
+      .filter(({ kind, corpus }) => corpus && kind === "held-out")
+      .map(({ corpus, values }) => [corpus, values.at(-1)]),
   );
   const read = run.reports.at(-1)?.counts ?? {};
   const all = Object.values(read).reduce((total, number) => total + number, 0);
   const limited = Object.keys(run.limits ?? {}).length > 0;
-  const head = ["corpus", "target now", "read so far", "tokens so far → by the end", "epochs so far → by the end", "first repeats", "held-out loss", ...(limited ? ["limits"] : [])];
+  const head = [
+    "corpus",
+    "target now",
+    "read so far",
+    "tokens so far → by the end",
+    "epochs so far → by the end",
+    "first repeats",
+    "held-out loss",
+    ...(limited ? ["limits"] : []),
+  ];
   const rows = run.names.map((name) => {
     const [now, end] = [run.so_far[name], run.forecast[name]];
     return [
@@ -83,7 +117,12 @@ export function drawCorpora(place, run) {
       percent(weightAt(run, name, step)),
       all ? percent((read[name] ?? 0) / all) : "–",
       `${compact(now?.tokens)} → ${compact(end?.tokens)}`,
-      element("span", {}, `${epochs(now?.epochs)} → `, element("span", end?.epochs > 1 ? { class: "repeats" } : {}, epochs(end?.epochs))),
+      element(
+        "span",
+        {},
+        `${epochs(now?.epochs)} → `,
+        element("span", end?.epochs > 1 ? { class: "repeats" } : {}, epochs(end?.epochs)),
+      ),
       end?.first_repeat_step === null || !end ? "never" : `step ${whole(end.first_repeat_step)}`,
       decimal(losses.get(name)),
       ...(limited ? [limitText(run.limits[name]) || "none"] : []),
@@ -116,6 +155,8 @@ export function mixtureNotes(run) {
 export function latestMetrics({ reports }) {
   const last = reports.at(-1);
   if (!last) return [];
-  const rows = Object.entries(last.metrics).sort().map(([name, value]) => [name, value === null ? "not finite" : `${Number(value.toPrecision(6))}`]);
+  const rows = Object.entries(last.metrics)
+    .sort()
+    .map(([name, value]) => [name, value === null ? "not finite" : `${Number(value.toPrecision(6))}`]);
   return [["reported at", `step ${whole(last.step)}, ${moment(last.time)}`], ...rows];
 }
