@@ -57,6 +57,7 @@ from table import Results, render
 HERE = Path(__file__).parent
 HEADING = "## Last result"
 SHARES_OFF = 0.1  # in some thousand samples; a system that shuffles within blocks keeps a share in the long run alone
+PARTS = ("rates", "firsts", "colds", "kill")
 TIMEOUT_S = 600  # of a process, with its import: something is wrong then
 
 
@@ -232,15 +233,18 @@ def verified(bench: Bench) -> str:
     return "Before anything was timed, the rows of 8 batches of each were looked up in the source: all were there."
 
 
-def measure(bench: Bench, *, repeats: int) -> str:
+def measure(bench: Bench, *, parts: Sequence[str], repeats: int) -> str:
     bench.prepare()
     note = verified(bench)
     sizes = bench.sizes
-    bench.take_turns(rates(sizes), repeats)
-    bench.take_turns(firsts(sizes), min(repeats, 3))
-    with bench.server():
-        bench.take_turns(colds(sizes), min(repeats, 3))
-    for system in bench._readers():
+    if "rates" in parts:
+        bench.take_turns(rates(sizes), repeats)
+    if "firsts" in parts:
+        bench.take_turns(firsts(sizes), min(repeats, 3))
+    if "colds" in parts:
+        with bench.server():
+            bench.take_turns(colds(sizes), min(repeats, 3))
+    for system in bench._readers() if "kill" in parts else ():
         say(f"kill, {TITLES[system]}")
         bench.results[system]["kill"].append(bench.killed(system, kill()))
     return note
@@ -269,6 +273,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="small sizes, once; makes no environments, writes nothing")
     parser.add_argument("--systems", default=",".join(TITLES), help="comma-separated, of: %(default)s")
+    parser.add_argument("--parts", default=",".join(PARTS), help="comma-separated, of: %(default)s")
     parser.add_argument(
         "--repeats",
         type=int,
@@ -279,6 +284,9 @@ def parse() -> argparse.Namespace:
     arguments.systems = arguments.systems.split(",")
     if unknown := set(arguments.systems) - set(TITLES):
         parser.error(f"unknown systems {', '.join(sorted(unknown))}; known are {', '.join(TITLES)}")
+    arguments.parts = arguments.parts.split(",")
+    if unknown := set(arguments.parts) - set(PARTS):
+        parser.error(f"unknown parts {', '.join(sorted(unknown))}; known are {', '.join(PARTS)}")
     return arguments
 
 
@@ -291,7 +299,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(Path(folder), sizes, pythons)
         try:
-            lines += [measure(bench, repeats=arguments.repeats or sizes.repeats), ""]
+            lines += [measure(bench, parts=arguments.parts, repeats=arguments.repeats or sizes.repeats), ""]
         finally:
             leftovers.remove(leftovers.stale(before))
     headings = {name: f"{TITLES[name]} {bench.versions.get(name, '')}".strip() for name in arguments.systems}
@@ -301,7 +309,8 @@ def main() -> None:
     print(text)
     if arguments.json:
         arguments.json.write_text(json.dumps(bench.results, indent=1))
-    if not arguments.quick and not arguments.repeats and arguments.systems == list(TITLES):
+    whole = arguments.systems == list(TITLES) and arguments.parts == list(PARTS)
+    if whole and not arguments.quick and not arguments.repeats:
         readme = HERE / "README.md"
         prose = readme.read_text().partition(HEADING)[0]
         readme.write_text(f"{prose}{HEADING}\n\n{text}\n")
