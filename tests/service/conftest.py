@@ -24,7 +24,7 @@ _numbers = itertools.count()
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Tests of a module with BOTH_DATABASES that stand on a database run on each."""
-    for fixture in ("database", "server"):
+    for fixture in ("database", "empty_database", "server"):
         if getattr(metafunc.module, "BOTH_DATABASES", False) and fixture in metafunc.fixturenames:
             metafunc.parametrize(fixture, DATABASES, indirect=True)
 
@@ -136,6 +136,18 @@ def database(request: pytest.FixtureRequest, make_database: Callable[[str], Data
     else:
         cluster: Postgres = request.getfixturevalue("cluster")
         made = cluster.make(migrated)
+        yield made
+        cluster.drop(made)
+
+
+@pytest.fixture
+def empty_database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    """A database that no service has seen."""
+    if getattr(request, "param", "sqlite") == "sqlite":
+        yield tmp_path / "empty.db"
+    else:
+        cluster: Postgres = request.getfixturevalue("cluster")
+        made = cluster.make()
         yield made
         cluster.drop(made)
 

@@ -13,6 +13,7 @@ from tests.service.conftest import edit_body, report_body, run_body
 
 Json = dict[str, Any]
 MakeRun = Callable[..., str]
+BOTH_DATABASES = True
 LIMITS = {"code": {"max": 0.6}, "c4": {"min": 0.3, "max_change": 0.5}}
 
 

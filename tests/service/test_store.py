@@ -1,4 +1,4 @@
-"""service.store: one file, one writer, on disk once committed."""
+"""service.store: one database, one writer of a run, on disk once committed; and its migrations. On both databases."""
 
 import sqlite3
 import threading
@@ -19,6 +19,10 @@ from service.chain import digest, replay
 from service.errors import DatabaseFileError, UnknownRunError
 from service.store import HEAD, MIGRATIONS, ReportRow, Store
 from service.tables import metadata
+from tests.postgres import Postgres
+from tests.service.conftest import Database, migrated, open_engine
+
+BOTH_DATABASES = True
 
 
 def run_row(name: str = "a", **changes: Any) -> dict[str, Any]:
@@ -55,8 +59,8 @@ def report_row(key: int, seq: int, frontier: int, step: int) -> ReportRow:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    store = Store(tmp_path / "a.db")
+def store(database: Database) -> Iterator[Store]:
+    store = Store(database)
     yield store
     store.close()
 
@@ -66,11 +70,23 @@ def test_migrations_make_the_tables(store: Store) -> None:
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
 
 
-def test_the_file_is_wal_and_synced(store: Store) -> None:
+def test_the_file_is_wal_and_synced(tmp_path: Path) -> None:
+    store = Store(tmp_path / "a.db")
     with store._engine.connect() as connection:
         assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
         assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2  # FULL
         assert connection.exec_driver_sql("PRAGMA foreign_keys").scalar() == 1
+    store.close()
+
+
+def test_postgresql_is_synced(cluster: Postgres) -> None:
+    store = Store(cluster.make(migrated))
+    with store.write() as tx:
+        shown = {
+            name: tx._connection.exec_driver_sql(f"SHOW {name}").scalar() for name in ("fsync", "synchronous_commit")
+        }
+    assert shown == {"fsync": "on", "synchronous_commit": "on"}
+    store.close()
 
 
 def test_opens_again_with_what_it_held(store: Store) -> None:
@@ -221,9 +237,9 @@ old_revisions = sa.Table(
 
 
 @pytest.fixture
-def old_file(tmp_path: Path) -> Iterator[sa.Engine]:
+def old_database(empty_database: Database) -> Iterator[sa.Engine]:
     """A database of the first release, with a run and two revisions, one of them superseded."""
-    engine = sa.create_engine(f"sqlite:///{tmp_path / 'old.db'}")
+    engine = open_engine(empty_database)
     with engine.begin() as connection:
         config = alembic()
         config.attributes["connection"] = connection
@@ -241,8 +257,8 @@ OLD_REVISIONS = [
 ]
 
 
-def test_a_file_of_the_first_release_is_migrated(old_file: sa.Engine, tmp_path: Path) -> None:
-    store = Store(tmp_path / "old.db")
+def test_a_file_of_the_first_release_is_migrated(old_database: sa.Engine, empty_database: Database) -> None:
+    store = Store(empty_database)
     with store.write() as tx:
         found = tx.revisions(tx.run("a").key)
         defaults = {"run_key": 1, "superseded_time": None, "corpora": {}, "global_batch_size": None}
@@ -258,8 +274,8 @@ def test_a_file_of_the_first_release_is_migrated(old_file: sa.Engine, tmp_path: 
     store.close()
 
 
-def test_a_run_of_the_first_release_gets_a_record(old_file: sa.Engine, tmp_path: Path) -> None:
-    store = Store(tmp_path / "old.db")
+def test_a_run_of_the_first_release_gets_a_record(old_database: sa.Engine, empty_database: Database) -> None:
+    store = Store(empty_database)
     with store.read() as tx:
         row = tx.run("a")
         record = replay("a", tx.events(row.key))
@@ -270,24 +286,24 @@ def test_a_run_of_the_first_release_gets_a_record(old_file: sa.Engine, tmp_path:
     store.close()
 
 
-def test_the_newest_migration_can_be_taken_back(old_file: sa.Engine, tmp_path: Path) -> None:
-    Store(tmp_path / "old.db").close()
-    with old_file.begin() as connection:
+def test_the_newest_migration_can_be_taken_back(old_database: sa.Engine, empty_database: Database) -> None:
+    Store(empty_database).close()
+    with old_database.begin() as connection:
         config = alembic()
         config.attributes["connection"] = connection
         command.downgrade(config, "0001")
-    with old_file.connect() as connection:
+    with old_database.connect() as connection:
         found = [{**row._mapping} for row in connection.execute(sa.select(old_revisions))]
     assert found == [{"run_key": 1, "superseded": None, "superseded_time": None, **row} for row in OLD_REVISIONS]
 
 
-def test_a_batch_size_is_not_lost_by_taking_a_migration_back(old_file: sa.Engine, tmp_path: Path) -> None:
-    store = Store(tmp_path / "old.db")
+def test_a_batch_size_is_not_lost_by_taking_a_migration_back(old_database: sa.Engine, empty_database: Database) -> None:
+    store = Store(empty_database)
     with store.write() as tx:
         tx.add_revision(1, revision_row(3, schedule=None, global_batch_size=512))
         assert tx.revisions(1, after=2)[0]["global_batch_size"] == 512
     store.close()
-    with old_file.begin() as connection:
+    with old_database.begin() as connection:
         config = alembic()
         config.attributes["connection"] = connection
         with pytest.raises(RuntimeError, match="some revisions change the batch size"):

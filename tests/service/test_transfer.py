@@ -13,7 +13,9 @@ from service.runs import Runs
 from service.schemas import ProgressIn, RevisionIn, RunIn
 from service.store import Store
 from service.transfer import export_ledger, import_ledger
-from tests.service.conftest import edit_body, report_body, run_body
+from tests.service.conftest import Database, edit_body, report_body, run_body
+
+BOTH_DATABASES = True
 
 Items = list[dict[str, Any]]
 
@@ -34,8 +36,8 @@ def lines(tmp_path: Path) -> list[str]:
 
 
 @pytest.fixture
-def target(tmp_path: Path) -> Iterator[Store]:
-    store = Store(tmp_path / "b.db")
+def target(database: Database) -> Iterator[Store]:
+    store = Store(database)
     yield store
     store.close()
 
