@@ -8,7 +8,7 @@ import pytest
 
 from tests.postgres import Postgres
 from tests.service.conftest import Database, edit_body, report_body, run_body
-from tests.service.processes import ServerProcess
+from tests.service.processes import ForkedServer, ServerProcess
 from tests.service.swarm import Swarm, verify
 
 BOTH_DATABASES = True
@@ -41,7 +41,7 @@ def kill_and_start(server: ServerProcess) -> Callable[[], None]:
 
 
 def test_kills_of_the_service(database: Database) -> None:
-    server = ServerProcess(database)
+    server = ForkedServer(database)
     try:
         swarm = campaign(server, kill_and_start(server), num_kills=4, num_operations=150)
         assert swarm.num_lost > 0, "no request was cut off: the kills came at the wrong time"
@@ -52,7 +52,7 @@ def test_kills_of_the_service(database: Database) -> None:
 @pytest.mark.soak
 @pytest.mark.timeout(7200)
 def test_two_hundred_kills_of_the_service(database: Database) -> None:
-    server = ServerProcess(database)
+    server = ForkedServer(database)
     try:
         swarm = campaign(server, kill_and_start(server), num_kills=200, num_operations=2000)
         assert swarm.num_lost > 200
@@ -71,17 +71,17 @@ def test_kills_of_postgresql(own_cluster: Postgres, num_kills: int, num_operatio
         own_cluster.kill()
         own_cluster.start()
 
-    server = ServerProcess(own_cluster.make())
+    server = ForkedServer(own_cluster.make())
     try:
         campaign(server, kill, num_kills=num_kills, num_operations=num_operations)
-        assert server.process.poll() is None
+        assert server.is_alive
     finally:
         server.kill()
 
 
 def test_what_was_stored_is_whole_after_a_kill(database: Database) -> None:
     """The plan is rebuilt from the database alone, and is the same."""
-    server = ServerProcess(database)
+    server = ForkedServer(database)
     try:
         with server.client() as client:
             run = f"/v1/runs/{client.post('/v1/runs', json=run_body()).json()['id']}"
