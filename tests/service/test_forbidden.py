@@ -372,6 +372,35 @@ def test_method_override(guarded: Guarded) -> None:
     refused(guarded.get(f"{guarded.run}/revisions?_method=POST"), 422, "invalid-request")
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [
+        ("Origin: http://evil.example",),
+        ("Origin: null",),
+        ("Sec-Fetch-Site: cross-site",),
+        ("Sec-Fetch-Site: same-site", "Origin: http://evil.example"),
+        ("Origin: http://127.0.0.1.evil.example", "Content-Type: text/plain"),
+    ],
+)
+def test_a_page_of_another_site(guarded: Guarded, headers: tuple[str, ...]) -> None:
+    """Though its browser may hold a token of somebody who trusts us."""
+    refused(guarded.edit(valid_edit(), *headers), 403, "cross-site")
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:8321", "127.0.0.1.evil.example", "10.0.0.1", ""])
+def test_host_spoofing(api: httpx.Client, run: str, host: str) -> None:
+    """Where everything is open, a stranger's name that was made to point here is no way in."""
+    url, before = str(api.base_url), api.get(f"{run}/audit").json()
+    for method, path, body in (
+        ("GET", run, b""),
+        ("GET", "/", b""),
+        ("POST", f"{run}/revisions", json.dumps(edit_body()).encode()),
+    ):
+        reply = send(url, request(method, path, body, f"Host: {host}", "Content-Type: application/json"))
+        refused(reply, 421, "host")
+    assert api.get(f"{run}/audit").json() == before
+
+
 def test_two_lengths(guarded: Guarded) -> None:
     """Where two servers in a row may disagree on where a request ends, the second could be a smuggled one."""
     body = json.dumps(valid_edit()).encode()
