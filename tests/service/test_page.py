@@ -295,7 +295,9 @@ def test_it_goes_on_after_a_restart_of_the_service(browser: Browser, tmp_path: P
             report(api, run, 10)
         with tab(browser, server.url) as opened:
             page = opened.open(run)
-            expect(page.locator("#summary")).to_contain_text("10 of 1,000")
+            with server.client() as api:
+                report(api, run, 20)
+            expect(page.locator("#summary")).to_contain_text("20 of 1,000")
             server.kill()
             expect(page.locator("#connection")).to_have_text("service away, trying again")
             server.arguments = ("--port", server.url.rsplit(":", 1)[1])
@@ -304,6 +306,9 @@ def test_it_goes_on_after_a_restart_of_the_service(browser: Browser, tmp_path: P
             with server.client() as api:
                 report(api, run, 30)
             expect(page.locator("#summary")).to_contain_text("30 of 1,000")
+            first, *_, last = [request for request in opened.requests if request.url.endswith("/events")]
+            assert "last-event-id" not in first.headers
+            assert last.headers["last-event-id"] == "3"  # the run was made, and reported at steps 10 and 20
             opened.errors.clear()  # the browser says that a stream broke off
     finally:
         server.kill()

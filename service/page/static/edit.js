@@ -390,7 +390,7 @@ export class EditForm {
       const made = await post(`${pathOf(this.run.id)}/revisions`, this.body(), { "Idempotency-Key": this.key });
       const { run } = this;
       this.reset();
-      await this.follow({ ...run, revision: made.number });
+      await this.follow({ ...run, revision: made.number }).catch(() => {}); // the next reading will do it
       byId("edit-done").textContent =
         `Revision ${made.number} is accepted: it takes effect at step ${whole(made.effective_step)}.`;
       byId("edit-done").focus();

@@ -21,12 +21,11 @@ export const decimal = (value, digits = 4) => (value === null || value === undef
 export const rate = (value) =>
   value === null || value === undefined ? NOTHING : Number(value.toPrecision(3)).toExponential().replace("e+", "e");
 
-export const epochs = (value) =>
-  value === null || value === undefined
-    ? NOTHING
-    : value >= 100
-      ? WHOLE.format(value)
-      : value.toFixed(value < 10 ? 2 : 1);
+export function epochs(value) {
+  if (value === null || value === undefined) return NOTHING;
+  if (value === 0 || value >= 100) return WHOLE.format(value);
+  return value < 0.1 ? `${Number(value.toPrecision(2))}` : value.toFixed(value < 10 ? 2 : 1);
+}
 
 /** Seconds as the two largest units of time. */
 export function duration(seconds) {

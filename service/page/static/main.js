@@ -16,6 +16,7 @@ import { advance, load } from "./run.js";
 import { drawCorpora, drawSummary, latestMetrics, swatch, mixtureNotes } from "./summary.js";
 
 const LIST_MS = 15_000; // how often the list of runs is read again
+const RETRY_MS = 3_000; // when what could not be read is asked for again
 const NARROW = matchMedia("(max-width: 640px)");
 
 const view = { runs: [], id: null, run: null, preview: null, stop: null };
@@ -90,6 +91,7 @@ function coalesce(work, pauseMs) {
       await new Promise((resolve) => setTimeout(resolve, pauseMs));
     } catch (error) {
       trouble(error);
+      if (!(error.status < 500) || error.status === 429) setTimeout(run, RETRY_MS); // the next event may be far
     } finally {
       running = false;
       if (again) {
@@ -122,7 +124,7 @@ function show(run) {
   byId("loading").hidden = true;
   byId("shown").hidden = false;
   document.title = `${run.name}: step ${run.step ?? 0} of ${run.num_steps} – Switchpoint`;
-  edit.follow(run);
+  edit.follow(run).catch(trouble);
   provenance.follow(run);
   draw();
 }
@@ -240,6 +242,7 @@ function trouble(error) {
     console.error(error);
   }
   if (error.status === 401) return;
+  byId("loading").hidden = true;
   const place = byId("trouble");
   place.textContent = error.message;
   place.hidden = false;

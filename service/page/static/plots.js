@@ -87,7 +87,8 @@ export function coursePlot(run, look, narrow, key) {
     shapes: marks(run, look, [{ domain: [0, 1] }]),
     yaxis: { ...upright(look), rangemode: "tozero", exponentformat: "B" },
   };
-  if (key === "epochs") layout.shapes.push(level(1, look));
+  const most = Math.max(...names.map((name) => course[key][name]?.at(-1) ?? 0));
+  if (key === "epochs" && most > 0.5) layout.shapes.push(level(1, look)); // read once
   return { data, layout };
 }
 
