@@ -11,9 +11,20 @@ from typing import Any, NamedTuple
 
 from mixer import Corpus, Ledger, Plan, Revision, Schedule, ScheduleError, groups
 from mixer.changes import MAKES_A_NAME, Change
+from service.errors import KnownRevisionError
 from service.schemas import RevisionIn
 
-__all__ = ["Settled", "base_schedule", "differences", "make_plan", "passed_over", "plan_edit", "propose", "settle"]
+__all__ = [
+    "Settled",
+    "agree",
+    "base_schedule",
+    "differences",
+    "make_plan",
+    "passed_over",
+    "plan_edit",
+    "propose",
+    "settle",
+]
 
 
 def base_schedule(definition: Mapping[str, Any]) -> Schedule:
@@ -82,6 +93,22 @@ def propose(
     if problems:
         raise ScheduleError.of(problems)
     return longer
+
+
+def agree(ledger: Ledger, *, known_revision: int, superseded: Sequence[int] | None) -> None:
+    """Raise `KnownRevisionError` unless a trainer's ledger and this one agree, as far as it knows, on what is in force.
+
+    `superseded`: the revisions up to `known_revision` that are not, to the trainer; None where it does not say.
+    """
+    known, current = known_revision, ledger.in_force
+    if known > ledger.number:
+        raise KnownRevisionError(known, current, "this service has never had it")
+    if superseded is None:
+        return
+    ours = {item.number for item in ledger.revisions[:known] if item.superseded is not None}
+    for number in sorted(ours ^ set(superseded)):
+        why = f"revision {number} was superseded" if number in ours else f"revision {number} is in force here"
+        raise KnownRevisionError(known, current, why)
 
 
 def passed_over(revisions: Sequence[Revision], *, known_revision: int, decided_through: int) -> dict[int, str]:

@@ -30,11 +30,10 @@ from mixer import ORDER_VERSION, Ledger, MixerError, Plan, Revision, Schedule
 from mixer.forking import fork as mixer_fork
 from service import claims
 from service.chain import digest, link
-from service.edits import base_schedule, differences, make_plan, plan_edit, propose, settle
+from service.edits import agree, base_schedule, differences, make_plan, plan_edit, propose, settle
 from service.errors import (
     IdempotencyMismatchError,
     InvalidRequestError,
-    KnownRevisionError,
     LimitsError,
     NameTakenError,
     OrderVersionError,
@@ -390,25 +389,12 @@ def _unknown_corpora(names: Iterable[str], corpora: Sequence[str], place: str) -
 
 
 def _check_report(row: RunRow, known: Known, report: ProgressIn) -> None:
-    _check_known(row, known.ledger, report)
+    agree(known.ledger, known_revision=report.known_revision, superseded=report.superseded)
     problems = _unknown_corpora(report.counts, known.names, "$.counts")
     if report.step > row.num_steps:
         problems.insert(0, f"the run ends at step {row.num_steps}, found {report.step} @ $.step")
     if problems:
         raise InvalidRequestError(problems)
-
-
-def _check_known(row: RunRow, ledger: Ledger, report: ProgressIn) -> None:
-    """The trainer's ledger and ours agree, up to what it knows, on what is in force."""
-    known, current = report.known_revision, row.revision
-    if known > row.newest:
-        raise KnownRevisionError(known, current, "this service has never had it")
-    if report.superseded is None:
-        return
-    ours = {item.number for item in ledger.revisions[:known] if item.superseded is not None}
-    for number in sorted(ours ^ set(report.superseded)):
-        why = f"revision {number} was superseded" if number in ours else f"revision {number} is in force here"
-        raise KnownRevisionError(known, current, why)
 
 
 def _bare(row: Mapping[str, Any]) -> dict[str, Any]:
