@@ -182,9 +182,12 @@ class Client:
             return self._get(StepWeightsOut, _run(run_id, "weights"), step=step)
         return self._get(WeightsOut, _run(run_id, "weights"), **spread)
 
-    def get_forecast(self, run_id: str, *, step: int | None = None) -> ForecastOut:
-        """Samples, tokens and epochs of each corpus in all steps below `step`, by default of the whole run."""
-        return self._get(ForecastOut, _run(run_id, "forecast"), step=step)
+    def get_forecast(self, run_id: str, *, step: int | None = None, points: int | None = None) -> ForecastOut:
+        """Samples, tokens and epochs of each corpus in all steps below `step`, by default of the whole run.
+
+        With `points`, also the course of the whole run at about so many steps.
+        """
+        return self._get(ForecastOut, _run(run_id, "forecast"), step=step, points=points)
 
     def get_batch(self, run_id: str, step: int, *, start: int = 0, limit: int | None = None) -> BatchOut:
         """Which sample stands in each slot of a step, from slot `start` on; `next` is where the rest begins."""
@@ -221,18 +224,28 @@ class Client:
     ) -> RevisionOut: ...
 
     @overload
-    def create_revision(self, run_id: str, edit: RevisionIn | Json, *, dry_run: Literal[True]) -> PreviewOut: ...
+    def create_revision(
+        self, run_id: str, edit: RevisionIn | Json, *, dry_run: Literal[True], points: int | None = None
+    ) -> PreviewOut: ...
 
     def create_revision(
-        self, run_id: str, edit: RevisionIn | Json, *, idempotency_key: str | None = None, dry_run: bool = False
+        self,
+        run_id: str,
+        edit: RevisionIn | Json,
+        *,
+        idempotency_key: str | None = None,
+        dry_run: bool = False,
+        points: int | None = None,
     ) -> RevisionOut | PreviewOut:
         """Edit the schedule; with `dry_run` only say what that would do. `stale-parent`, `frozen-step`, `limits`, …
 
-        With an `idempotency_key`, one for each edit that is meant, it is repeated until an answer comes.
+        With an `idempotency_key`, one for each edit that is meant, it is repeated until an answer comes. A dry run with
+        `points` also gives the course of the run as it would be.
         """
         place = _run(run_id, "revisions")
         if dry_run:
-            return self._send(PreviewOut, "POST", place, body=edit, query={"dry_run": "true"}, repeat=True)
+            query = {"dry_run": "true", **({} if points is None else {"points": points})}
+            return self._send(PreviewOut, "POST", place, body=edit, query=query, repeat=True)
         headers = {"Idempotency-Key": idempotency_key} if idempotency_key is not None else {}
         return self._send(RevisionOut, "POST", place, body=edit, headers=headers, repeat=bool(headers))
 
@@ -246,9 +259,10 @@ class Client:
         """The trainer's report and its answer. `claim-lost`, `revision-not-in-force`, …"""
         return self._send(AnswerOut, "POST", _run(run_id, "progress"), body=report, repeat=True)
 
-    def list_progress(self, run_id: str, *, start: int = 0) -> Iterator[ReportOut]:
-        """What the trainer reported from step `start` on, by step."""
-        return self._pages(ReportsOut, _run(run_id, "progress"), lambda page: (page.reports, page.next), "start", start)
+    def list_progress(self, run_id: str, *, start: int = 0, points: int | None = None) -> Iterator[ReportOut]:
+        """What the trainer reported from step `start` on, by step; with `points` about so many of them."""
+        place = _run(run_id, "progress")
+        return self._pages(ReportsOut, place, lambda page: (page.reports, page.next), "start", start, points=points)
 
     # -- the record
 
@@ -319,12 +333,18 @@ class Client:
         return self._send(model, "GET", place, query=given, repeat=True)
 
     def _pages(
-        self, model: type[M], place: str, parts: Callable[[M], tuple[list[T], int | None]], query: str, start: int = 0
+        self,
+        model: type[M],
+        place: str,
+        parts: Callable[[M], tuple[list[T], int | None]],
+        query: str,
+        start: int = 0,
+        **more: int | None,
     ) -> Iterator[T]:
         """Page by page; `parts` says what a page holds, and what `query` is of the next one."""
         following: int | None = start
         while following is not None:
-            items, following = parts(self._get(model, place, **{query: following}))
+            items, following = parts(self._get(model, place, **{query: following}, **more))
             yield from items
 
     def _send(

@@ -97,7 +97,8 @@ def test_a_run_from_its_making_to_its_fork(client: Client) -> None:
     run = client.create_run(RunIn.model_validate(body))
     assert client.create_run(body) == run
     assert run.id in [each.id for each in client.list_runs()]
-    preview = client.create_revision(run.id, RevisionIn.model_validate(edit_body(0, 500)), dry_run=True)
+    preview = client.create_revision(run.id, RevisionIn.model_validate(edit_body(0, 500)), dry_run=True, points=10)
+    assert preview.course
     assert preview.after["code"]["samples"] > preview.before["code"]["samples"]
     revision = client.create_revision(run.id, edit_body(0, 500), idempotency_key="one")
     assert client.create_revision(run.id, edit_body(0, 500), idempotency_key="one") == revision
@@ -131,6 +132,8 @@ def test_what_the_plan_says(client: Client) -> None:
     spread = client.get_weights(run.id, start=0, end=1000, points=5)
     assert (len(spread.steps), spread.switchpoints) == (5, [600])
     assert client.get_forecast(run.id, step=10).corpora["c4"]["samples"] == 160
+    course = client.get_forecast(run.id, points=10).course
+    assert course
     batch = client.get_batch(run.id, 0, limit=4)
     assert (len(batch.sample_id), batch.next) == (4, 4)
     reads = client.get_reads(run.id, "c4", batch.sample_id[0], end=1)
@@ -149,6 +152,7 @@ def test_lists_go_over_all_pages(tmp_path: Path) -> None:
             client.report_progress(runs[0].id, report_body(step, 10 + step, step))
         assert [revision.number for revision in client.list_revisions(runs[0].id)] == [1, 2, 3, 4, 5]
         assert [report.step for report in client.list_progress(runs[0].id, start=1)] == [1, 2, 3, 4]
+        assert [report.step for report in client.list_progress(runs[0].id, points=2)][1:] == [4]
         assert [event.seq for event in client.list_events(runs[0].id)] == list(range(1, 12))
 
 

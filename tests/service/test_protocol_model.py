@@ -18,8 +18,9 @@ QUICK = [
     {"num_steps": 3, "num_edits": 1, "num_starts": 2, "num_saves": 1, "num_late": 0, "lead": 2},
 ]
 LONG = [
-    {"num_steps": 3, "num_edits": 2, "num_starts": 2, "num_saves": 1, "num_late": 1},
-    {"num_steps": 4, "num_edits": 3, "num_starts": 2, "num_saves": 1, "num_late": 0, "lead": 2},
+    {"num_steps": 3, "num_edits": 2, "num_starts": 2, "num_saves": 1, "num_late": 0},
+    {"num_steps": 3, "num_edits": 1, "num_starts": 2, "num_saves": 1, "num_late": 1},
+    {"num_steps": 4, "num_edits": 2, "num_starts": 2, "num_saves": 1, "num_late": 0, "lead": 2},
     {"num_steps": 3, "num_edits": 1, "num_starts": 3, "num_saves": 1, "num_late": 0},
 ]
 
@@ -40,7 +41,7 @@ def test_every_invariant_holds_in_every_state(sizes: Mapping[str, int], least: i
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize("sizes", LONG, ids=str)
 def test_every_invariant_holds_in_every_state_of_larger_ones(sizes: Mapping[str, int]) -> None:
-    assert go_through(sizes) > 100_000
+    assert go_through(sizes) > 50_000
 
 
 # -- what is found when a rule is broken
