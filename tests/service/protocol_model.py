@@ -428,7 +428,7 @@ class Model:
                 pass
             else:
                 raise violated("lost", "an edit of a stale parent was accepted")
-        return _edits_of(longer.revisions)
+        return edits_of(longer.revisions)
 
     def _settled(self, edits: Edits, frontier: int, freeze: int, known: int, decided: int) -> tuple[Edits, int]:
         settled = self.rules.settle(
@@ -480,12 +480,12 @@ class Model:
         return tuple(report[name] for name in order)
 
     def _answered(self, edits: Edits, known: int) -> Edits:
-        return _edits_of(self.rules.answer(self._ledger(edits), known))
+        return edits_of(self.rules.answer(self._ledger(edits), known))
 
     def _followed(self, mine: Edits, revisions: Edits, newest: int) -> Edits:
         numbers = range(newest - len(revisions) + 1, newest + 1)
         heard = [_revision(number, edit) for number, edit in zip(numbers, revisions, strict=True)]
-        return _edits_of(self._ledger(mine).extend(heard).revisions)
+        return edits_of(self._ledger(mine).extend(heard).revisions)
 
 
 def _mixture(number: int) -> dict[str, Any]:
@@ -505,7 +505,7 @@ def _revision(number: int, edit: Edit) -> Revision:
     return Revision.from_dict(values)
 
 
-def _edits_of(revisions: tuple[Revision, ...]) -> Edits:
+def edits_of(revisions: tuple[Revision, ...]) -> Edits:
     return tuple(Edit(each.effective_step, each.parent, each.superseded is not None) for each in revisions)
 
 

@@ -1,14 +1,32 @@
 """The protocol, gone through in every order on small sizes; and each rule, when it is broken, found with a trace."""
 
-from collections.abc import Mapping, Sequence
+import random
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mixer import Ledger, Revision
 from service import claims, edits
-from tests.service.protocol_model import INVARIANTS, NUM_RANKS, Model, Rules, ViolationError, explore
+from service.errors import ClaimedError, ClaimLostError, KnownRevisionError
+from service.runs import Runs
+from service.schemas import ClaimIn, ProgressIn, RevisionIn, RunIn
+from service.store import Store
+from tests.service.protocol_model import (
+    CORPORA,
+    INVARIANTS,
+    NUM_RANKS,
+    Claim,
+    Claiming,
+    Model,
+    Request,
+    Rules,
+    ViolationError,
+    edits_of,
+    explore,
+)
 from trainer.position import Position
 
 # one trainer and a late request; then two trainers, a checkpoint, and every way that one takes the other's place
@@ -42,6 +60,83 @@ def test_every_invariant_holds_in_every_state(sizes: Mapping[str, int], least: i
 @pytest.mark.parametrize("sizes", LONG, ids=str)
 def test_every_invariant_holds_in_every_state_of_larger_ones(sizes: Mapping[str, int]) -> None:
     assert go_through(sizes) > 50_000
+
+
+# -- the service itself does what the model's service does
+
+
+class Service:
+    """The real one, over its database, for one run of the model's size."""
+
+    def __init__(self, runs: Runs, model: Model, name: str) -> None:
+        self._runs = runs
+        body = {"name": name, "data_seed": 1, "global_batch_size": 10, "seq_len": 2, "num_steps": model.num_steps}
+        corpora = {corpus: {"shard_sizes": [1000]} for corpus in CORPORA}
+        schedule = {"phases": [{"start": 0, "mixture": {"base": 1.0}}]}
+        made, _ = runs.create(RunIn.model_validate({**body, "corpora": corpora, "schedule": schedule}), actor="test")
+        self._id = made.row.id
+
+    def edit(self, step: int) -> None:
+        row = self._runs.state(self._id).row
+        share = (row.newest + 1) / 10
+        body = {"effective_step": step, "mixture": {"base": 1 - share, "edited": share}, "author": "a", "reason": "r"}
+        self._runs.revise(self._id, RevisionIn.model_validate(body), parent=row.revision, actor="test")
+
+    def ask(self, request: Request) -> Any:
+        """The answer, in the words of the model."""
+        try:
+            if isinstance(request, Claiming):
+                claim = ClaimIn(trainer=request.trainer, step=0, take_over=request.take_over)
+                return (self._runs.claim(self._id, claim, actor="test").claim or {})["claim"]
+            report = ProgressIn(
+                step=request.step, freeze_through=request.freeze_through, known_revision=request.known,
+                decided_through=request.decided_through, superseded=list(request.superseded), claim=request.claim,
+            )  # fmt: skip
+            answer = self._runs.report(self._id, report, actor="test")
+        except ClaimedError:
+            return "claimed"
+        except ClaimLostError:
+            return "claim-lost"
+        except KnownRevisionError:
+            return "revision-not-in-force"
+        return edits_of(tuple(map(Revision.from_dict, answer["revisions"])))
+
+    def stands(self) -> tuple[Any, ...]:
+        """Edits, frontier and claim."""
+        state = self._runs.state(self._id)
+        claim = state.row.claim and Claim(state.row.claim["claim"], state.row.claim["trainer"])
+        return edits_of(state.ledger.revisions), state.row.frontier, claim
+
+
+def walk(model: Model, service: Service, dice: random.Random, length: int) -> Iterator[Any]:
+    """Go a random way through the model, the real service beside it; all that it answered."""
+    state = model.first()
+    while length and (moves := list(model.moves(state))):
+        length, (_, after) = length - 1, dice.choice(moves)
+        requests = (*(request for trainer in state.trainers for request in model._requests(trainer)), *state.late)
+        decided = [(request, *model._decide(state.service, request)) for request in requests]
+        for request, _, answer in decided:
+            if isinstance(answer, str):  # who is refused changes nothing
+                assert service.ask(request) == answer
+                yield answer
+        if len(after.service.edits) > len(state.service.edits):
+            service.edit(after.service.edits[-1].step)
+        elif after.service != state.service:
+            request, _, answer = next(one for one in decided if one[1] == after.service)
+            assert service.ask(request) == answer
+            yield answer
+        state = after
+        assert service.stands() == state.service[:3]
+
+
+def test_the_service_does_what_the_model_says(tmp_path: Path) -> None:
+    model = Model(num_steps=5, num_edits=4, num_starts=6, num_saves=3, num_late=2, lead=2)
+    store, dice = Store(tmp_path / "a.db"), random.Random(372)  # one that meets every refusal soon
+    runs = Runs(store, plan_cache_size=4)
+    answers = [each for name in range(20) for each in walk(model, Service(runs, model, f"run {name}"), dice, 40)]
+    store.close()
+    assert len(answers) > 300
+    assert {"claimed", "claim-lost", "revision-not-in-force"} <= set(answers)
 
 
 # -- what is found when a rule is broken

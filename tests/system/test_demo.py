@@ -2,18 +2,26 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
 from html.parser import HTMLParser
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
+import yaml
 
 from demo.check import check, read_run
 from demo.metrics import read_history
+from demo.processes import Child, start_trainer
 from mixer.reader import open_corpus
+from service.client import Client
+from tests.service.processes import ServerProcess
+from trainer.loading import load
+from trainer.sources import open_sources
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 NUM_STEPS = 40
@@ -59,6 +67,53 @@ def test_the_revision_was_made_while_it_trained_and_followed(demo: tuple[Path, s
     assert known[0] == 0
     assert known[-1] == 1
     assert known.index(1) < revision.effective_step  # the trainer had it before it came into force
+
+
+def test_a_service_that_is_killed_for_half_of_the_run_changes_no_batch(demo: tuple[Path, str], tmp_path: Path) -> None:
+    """The same run again with the same revision, its service dead from a quarter of the steps to three quarters.
+
+    The demo's own run was never without its service; what runs without any reads the same, as the demo itself has said.
+    """
+    out, printed = demo
+    assert f"{NUM_STEPS} of {NUM_STEPS} the same from same.yaml, which needs no service" in printed
+    server = ServerProcess(tmp_path / "service.db")
+    server.arguments = ("--port", str(httpx.URL(server.url).port))  # the same when it starts again
+    config = yaml.safe_load((out / "run.yaml").read_text())
+    metrics = tmp_path / "metrics.jsonl"
+    config |= {"save_folder": str(tmp_path / "checkpoints"), "metrics_file": str(metrics)}
+    config["service"] |= {"url": server.url}
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(config))
+    ledger = read_run(out / "ledger.jsonl").ledger
+    with Client(server.url) as service:
+        run = service.create_run(open_sources(load(tmp_path / "run.yaml")).definition)
+        for revision in ledger.revisions:
+            edit = {"parent": revision.parent, "effective_step": revision.effective_step, "schedule": revision.schedule}
+            service.create_revision(run.id, {**edit, "author": revision.author, "reason": revision.reason})
+        with start_trainer(tmp_path / "run.yaml", log=tmp_path / "train.log") as trainer:
+            killed_at = wait_for_step(trainer, metrics, NUM_STEPS // 4 - 1)
+            server.kill()
+            back_at = wait_for_step(trainer, metrics, killed_at + NUM_STEPS // 2)
+            os.killpg(trainer._process.pid, signal.SIGSTOP)  # it is short: the service starts while it waits
+            server.start()
+            os.killpg(trainer._process.pid, signal.SIGCONT)
+            assert trainer.wait(300) == 0, trainer.output()
+        stands = service.get_run(run.id)
+    server.stop()
+    assert back_at - killed_at >= NUM_STEPS // 2
+    assert "the service is away" in trainer.output()
+    assert "the service is back" in trainer.output()
+    again, before = read_history(metrics).steps, read_history(out / "run" / "metrics.jsonl").steps
+    assert [line["digest"] for line in again] == [line["digest"] for line in before]
+    assert len(again) == NUM_STEPS
+    assert (stands.step, stands.frontier, stands.revision) == (NUM_STEPS, NUM_STEPS, ledger.number)
+
+
+def wait_for_step(trainer: Child, metrics: Path, step: int) -> int:
+    """The last step that is written down, as soon as that is `step` or a later one."""
+    while not (metrics.exists() and (lines := read_history(metrics).lines) and lines[-1]["step"] >= step):
+        assert trainer.exit_code is None, trainer.output()
+        time.sleep(0.01)
+    return int(lines[-1]["step"])
 
 
 def test_the_report_is_one_file_that_fetches_nothing(demo: tuple[Path, str]) -> None:
