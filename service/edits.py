@@ -18,6 +18,7 @@ __all__ = [
     "Settled",
     "agree",
     "base_schedule",
+    "corpora_names",
     "differences",
     "make_plan",
     "passed_over",
@@ -53,6 +54,12 @@ def make_plan(definition: Mapping[str, Any], schedule: Schedule) -> Plan:
     corpora = {name: Corpus(**{key: corpus[key] for key in kept}) for name, corpus in definition["corpora"].items()}
     order = {key: definition[key] for key in ("data_seed", "shuffle_window")}
     return groups.make_plan(schedule, corpora, **order, num_groups=definition.get("num_groups", 1))
+
+
+def corpora_names(definition: Mapping[str, Any], schedule: Schedule) -> tuple[str, ...]:
+    """The names of all that are corpora of a run at some time, sorted: those of its plan, without making the plan."""
+    made = (change.name for change in schedule.changes if change.verb in MAKES_A_NAME)
+    return tuple(sorted({*definition["corpora"], *made}))
 
 
 def plan_edit(definition: Mapping[str, Any], ledger: Ledger, edit: RevisionIn) -> Plan:

@@ -30,7 +30,7 @@ from mixer import ORDER_VERSION, Ledger, MixerError, Plan, Revision, Schedule
 from mixer.forking import fork as mixer_fork
 from service import claims
 from service.chain import digest, link
-from service.edits import agree, base_schedule, differences, make_plan, plan_edit, propose, settle
+from service.edits import agree, base_schedule, corpora_names, differences, make_plan, plan_edit, propose, settle
 from service.errors import (
     IdempotencyMismatchError,
     InvalidRequestError,
@@ -61,7 +61,7 @@ class Content:
 
 @dataclass(frozen=True, kw_only=True)
 class Known:
-    """Of `Content`, what a report needs: small, so that it is kept of many more runs than plans are."""
+    """What a report needs: no plan, which takes long to make, so it is kept of many more runs than plans are."""
 
     ledger: Ledger
     names: Sequence[str]  # of the corpora
@@ -318,16 +318,23 @@ class Runs:
     def _state(self, tx: Transaction, row: RunRow) -> State:
         content = self._contents.get(_version(row))
         if content is None:
-            revisions = [Revision.from_dict(_bare(item)) for item in tx.revisions(row.key)]
-            content = rebuild(tx.definition(row.key), revisions)
+            definition, ledger = self._read(tx, row)
+            plan = make_plan(definition, ledger.schedule)
+            content = Content(definition=definition, ledger=ledger, plan=plan)
             self._contents.put(_version(row), content)
         return _at(row, content)
+
+    @staticmethod
+    def _read(tx: Transaction, row: RunRow) -> tuple[Mapping[str, Any], Ledger]:
+        definition = tx.definition(row.key)
+        revisions = [Revision.from_dict(_bare(item)) for item in tx.revisions(row.key)]
+        return definition, Ledger(base=base_schedule(definition)).extend(revisions)
 
     def _known(self, tx: Transaction, row: RunRow) -> Known:
         known = self._knowns.get(_version(row))
         if known is None:
-            state = self._state(tx, row)
-            known = Known(ledger=state.ledger, names=state.plan.names)
+            definition, ledger = self._read(tx, row)
+            known = Known(ledger=ledger, names=corpora_names(definition, ledger.schedule))
             self._knowns.put(_version(row), known)
         return known
 

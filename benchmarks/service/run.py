@@ -28,8 +28,9 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 sys.path[:0] = [str(ROOT)]
 
-import httpx  # noqa: E402
-
+from service.runs import Runs  # noqa: E402
+from service.schemas import ClaimIn, RunIn  # noqa: E402
+from service.store import Store  # noqa: E402
 from tests.postgres import find_programs, postgres  # noqa: E402
 
 HEADING = "## Last result"
@@ -46,7 +47,7 @@ RUN = {
     "schedule": {
         "phases": [
             {"start": "0ba", "mixture": {"c4": 0.9, "code": 0.1}},
-            {"start": "500000ba", "mixture": {"c4": 0.5, "code": 0.5}, "ramp": {"shape": "linear", "length": "1000ba"}},
+            {"start": "500000ba", "mixture": {"c4": 0.5, "code": 0.5}, "ramp": {"shape": "linear", "length": "50ba"}},
         ]
     },
 }
@@ -55,7 +56,8 @@ RUN = {
 class Service:
     """One process of the service on a database, with runs and the trainers of them."""
 
-    def __init__(self, database: str, profile: str | None) -> None:
+    def __init__(self, database: str, num_trainers: int, profile: str | None) -> None:
+        self.trainers = make_runs(database, num_trainers)
         program = [sys.executable, "-m", "service"]
         if profile is not None:
             program = [sys.executable, "-m", "cProfile", "-o", profile, "-m", "service"]
@@ -70,16 +72,6 @@ class Service:
         line = self.process.stdout.readline()
         assert "ready: " in line, f"the service said {line!r}"
         self.url = line.split("ready: ")[1].strip()
-        self.trainers: list[list] = []
-
-    def make_runs(self, count: int) -> None:
-        with httpx.Client(base_url=self.url, timeout=60) as client:
-            for number in range(count):
-                answer = client.post("/v1/runs", json={**RUN, "name": f"run {number}"})
-                answer.raise_for_status()
-                run = answer.json()["id"]
-                claim = client.post(f"/v1/runs/{run}/claim", json={"trainer": f"host {number}", "step": 0})
-                self.trainers.append([run, claim.json()["claim"] if claim.is_success else None, 0])
 
     def load(self, rate: float, seconds: float, seed: int) -> dict:
         """Reports at a rate; what `load.py` prints, with the service's share of a processor."""
@@ -98,6 +90,19 @@ class Service:
     def stop(self) -> None:
         self.process.terminate()
         self.process.wait(60)
+
+
+def make_runs(database: str, count: int) -> list[list]:
+    """Runs that are claimed: [run id, claim, first step] of each. Not over HTTP, which is not what is measured."""
+    store = Store(database)
+    runs = Runs(store, plan_cache_size=1)
+    made = []
+    for number in range(count):
+        run = runs.create(RunIn.model_validate({**RUN, "name": f"run {number}"}), actor="bench")[0].row.id
+        claim = runs.claim(run, ClaimIn(trainer=f"host {number}", step=0), actor="bench").claim
+        made.append([run, claim["claim"], 0])
+    store.close()
+    return made
 
 
 @contextmanager
@@ -186,9 +191,8 @@ def main() -> None:
         cost = f"Appending 4 KiB and syncing it takes {sync[150]:.2f} ms here, {sync[297]:.2f} ms at p99."
         print(f"{where}\n{cost}\n" + "\n".join(lines), flush=True)
         for name in arguments.databases:
-            service = Service(found[name], arguments.profile)
+            service = Service(found[name], arguments.trainers, arguments.profile)
             try:
-                service.make_runs(arguments.trainers)
                 lines += measure(name, service, arguments)
             finally:
                 service.stop()

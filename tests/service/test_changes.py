@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mixer import Ledger, MixerError, Plan, Revision
-from service.edits import base_schedule, make_plan
+from service.edits import base_schedule, corpora_names, make_plan
 from service.runs import Runs
 from service.schemas import MAX_LIST, RevisionIn, RunIn
 from service.store import Store
@@ -179,6 +179,16 @@ def test_a_corpus_that_was_removed_comes_back(api: httpx.Client, run: str) -> No
     assert Counter(batch(api, run, 600)["corpus"]) == {"code": 16}
     other = {"corpora": {"code": {"add": {"shard_sizes": [300] * 10}}}}
     problem(api.post(f"{run}/revisions", json=change_body(2, 700, **other)), 422, "invalid-schedule")
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_the_names_of_corpora_are_known_without_the_plan(name: str) -> None:
+    definition = RunIn.model_validate(run_body()).definition()
+    edit = RevisionIn.model_validate(edit_body(0, STEP, **{"mixture": None, **CHANGES[name]})).change()
+    ledger = Ledger(base=base_schedule(definition)).propose(
+        edit, parent=0, effective_step=STEP, frontier=0, author="ada", reason="why", time="now"
+    )
+    assert corpora_names(definition, ledger.schedule) == make_plan(definition, ledger.schedule).names
 
 
 def test_a_renamed_corpus_goes_on_under_its_new_name(api: httpx.Client, run: str) -> None:
