@@ -35,6 +35,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     from service import middleware, problems
     from service.batches import Batches
+    from service.fast import FastReports
     from service.keyring import Keyring
     from service.metrics import Metrics
     from service.operations import operations
@@ -73,5 +74,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(operations)
     app.include_router(page)
     problems.install(app)
+    route = next(route for route in v1.routes if getattr(route, "operation_id", None) == "reportProgress")
+    app.add_middleware(FastReports, reports=reports, route=route)  # the innermost
     middleware.install(app, settings, keyring=keyring, metrics=metrics, stopping=stopping)
     return app
