@@ -2,7 +2,8 @@
 while the service runs (`switchpoint-service tokens`).
 
 A `Keyring` says who presents a secret. It keeps what the database said for at most `TTL_S` seconds, so that every
-replica follows a revocation within that time; when the database cannot be asked it raises, and lets nobody in.
+replica follows a revocation within that time. While the database cannot be asked, what it said last holds: nothing can
+be revoked there then, and nothing be answered but how the service is doing, which is when that matters.
 """
 
 import asyncio
@@ -12,6 +13,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 
 from service.errors import TokenNameError
@@ -33,11 +35,15 @@ class Keyring:
         self._store = store
         self._issued: tuple[Token, ...] = ()
         self._ever = False  # whether any token was ever issued
+        self._known = False  # whether the database has ever answered
         self._until = float("-inf")
         self._loading = asyncio.Lock()
 
     async def caller(self, secret: str) -> Caller | None:
-        """Who presents `secret` ("" for none); None for a stranger. Everyone is ANONYMOUS while it is open."""
+        """Who presents `secret` ("" for none); None for a stranger. Everyone is ANONYMOUS while it is open.
+
+        Raises SQLAlchemyError when the database must be asked and has never answered.
+        """
         now = datetime.now(UTC)
         if secret and (found := identify(self._file, secret, now=now)) is not None:
             return found
@@ -58,8 +64,13 @@ class Keyring:
         async with self._loading:
             if time.monotonic() >= self._until:
                 asked = time.monotonic()
-                rows = await run_in_threadpool(_rows, self._store)
-                self._issued, self._ever = _valid(rows), bool(rows)
+                try:
+                    rows = await run_in_threadpool(_rows, self._store)
+                except SQLAlchemyError:
+                    if not self._known:
+                        raise
+                else:
+                    self._issued, self._ever, self._known = _valid(rows), bool(rows), True
                 self._until = asked + TTL_S
 
 

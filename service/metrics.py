@@ -21,7 +21,7 @@ from prometheus_client import (
 )
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
-from sqlalchemy.exc import DatabaseError
+from sqlalchemy.exc import SQLAlchemyError
 
 from mixer import ORDER_VERSION
 from service.store import RunRow, Store
@@ -150,7 +150,7 @@ class _Runs(Collector):
         try:
             with self._store.read() as tx:
                 totals, rows = tx.totals(), tx.list_runs(after=0, limit=self._max_runs)
-        except DatabaseError:
+        except SQLAlchemyError:
             yield _gauge("switchpoint_database_up", "Whether the database answers.", [((), 0)])
             return
         yield _gauge("switchpoint_database_up", "Whether the database answers.", [((), 1)])

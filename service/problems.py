@@ -15,6 +15,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from sqlalchemy.exc import DatabaseError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError  # no connection became free
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse
@@ -84,7 +85,7 @@ def _split(text: str) -> dict[str, str]:
 
 
 # The first row whose exception fits decides, so an exception stands above its parents.
-TABLE: Sequence[tuple[type[Exception], Answer]] = (
+TABLE: Sequence[tuple[type[Exception] | tuple[type[Exception], ...], Answer]] = (
     (UnknownRunError, Answer(status=404, name="unknown-run", title="No such run")),
     (NotInRunError, Answer(status=404, name="not-in-run", title="The run has no such part")),
     (
@@ -206,7 +207,7 @@ TABLE: Sequence[tuple[type[Exception], Answer]] = (
         ),
     ),
     (
-        DatabaseError,
+        (DatabaseError, PoolTimeoutError),
         Answer(
             status=503,
             name="storage",
@@ -249,7 +250,7 @@ def install(app: FastAPI) -> None:
     async def known(request: Request, error: Exception) -> Problem:
         return problem_response(request.url.path, error)
 
-    for kind in (ServiceError, MixerError, DatabaseError, Exception):
+    for kind in (ServiceError, MixerError, DatabaseError, PoolTimeoutError, Exception):
         app.add_exception_handler(kind, known)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)

@@ -1,16 +1,14 @@
 """service.keyring: tokens that are issued and revoked while the service runs."""
 
 import asyncio
-import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import httpx
 import pytest
-from sqlalchemy.exc import DatabaseError
+from sqlalchemy.exc import SQLAlchemyError
 
 from service import keyring
 from service.errors import TokenNameError
@@ -18,16 +16,18 @@ from service.keyring import Keyring, issue, listed, num_valid, revoke
 from service.settings import Settings
 from service.store import Store
 from service.tokens import ANONYMOUS, Caller, parse_tokens
-from tests.service.conftest import run_body
+from tests.postgres import Postgres
+from tests.service.conftest import Database, contents, open_engine, run_body
 from tests.service.processes import serve_in_thread
 
+BOTH_DATABASES = True
 NOW = datetime.now(UTC)
 FILE = parse_tokens("admin:root:0123456789abcdef")
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with closing(Store(tmp_path / "a.db")) as store:
+def store(database: Database) -> Iterator[Store]:
+    with closing(Store(database)) as store:
         yield store
 
 
@@ -107,19 +107,37 @@ def test_the_database_is_asked_once_in_a_while(store: Store, monkeypatch: pytest
     assert len(asked) == 1
 
 
-def test_while_the_database_is_away_nobody_is_let_in_but_by_the_file(store: Store, impatient: None) -> None:
+def test_a_database_that_never_answered_lets_nobody_in_but_by_the_file(store: Store, impatient: None) -> None:
     secret, ring = new(store), Keyring(FILE, store)
     with store.write() as tx:
         tx._connection.exec_driver_sql("ALTER TABLE tokens RENAME TO gone")
-    with pytest.raises(DatabaseError):
+    with pytest.raises(SQLAlchemyError):
         ask(ring, secret)
     assert ask(ring, "0123456789abcdef") is not None
 
 
-def test_no_secret_is_stored_and_the_record_says_who_was_given_what(store: Store, tmp_path: Path) -> None:
+def test_while_the_database_is_away_what_it_said_last_holds(store: Store, impatient: None) -> None:
+    secret, ring = new(store), Keyring((), store)
+    expiring = new(store, "soon", datetime.now(UTC) + timedelta(seconds=0.5))
+    assert ask(ring, secret) is not None
+    with store.write() as tx:
+        tx._connection.exec_driver_sql("ALTER TABLE tokens RENAME TO gone")
+    assert ask(ring, secret) is not None
+    assert ask(ring, secret[:-1]) is None
+    assert ask(ring, "") is None
+    eventually(lambda: ask(ring, expiring) is None)
+    with store.write() as tx:
+        tx._connection.exec_driver_sql("ALTER TABLE gone RENAME TO tokens")
+    revoke(store, name="ada", now=NOW)
+    assert ask(ring, secret) is None
+
+
+def test_no_secret_is_stored_and_the_record_says_who_was_given_what(store: Store, database: Database) -> None:
     secret = new(store, expires=NOW)
     revoke(store, name="ada", now=NOW)
-    assert not [path for path in tmp_path.iterdir() if secret.encode() in path.read_bytes()]
+    engine = open_engine(database)
+    assert secret not in str(contents(engine))
+    engine.dispose()
     with store.read() as tx:
         events = [(event["run_key"], event["kind"], event["actor"], event["body"]) for event in tx.all_events()]
     until = NOW.isoformat(timespec="seconds")
@@ -131,10 +149,10 @@ def test_no_secret_is_stored_and_the_record_says_who_was_given_what(store: Store
     assert set(row) == {"name", "scopes", "created", "expires", "revoked"}
 
 
-def test_over_http(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Issued and revoked while it serves: by another process, which is another store of the same file."""
+def test_over_http(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Issued and revoked while it serves: by another process, which is another store of the same database."""
     monkeypatch.setattr(keyring, "TTL_S", 0.1)
-    with serve_in_thread(Settings(database=tmp_path / "a.db")) as url, closing(Store(tmp_path / "a.db")) as store:
+    with serve_in_thread(Settings(database=database)) as url, closing(Store(database)) as store:
         assert httpx.get(f"{url}/v1/runs").status_code == 200
         secret = new(store)
         eventually(lambda: httpx.get(f"{url}/v1/runs").status_code == 401)
@@ -144,17 +162,31 @@ def test_over_http(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             assert event["actor"] == "ada"
             revoke(store, name="ada", now=NOW)
             eventually(lambda: client.get("/v1/runs").status_code == 401)
-        with closing(sqlite3.connect(tmp_path / "a.db")) as connection:
-            connection.execute("DROP TABLE tokens")
-        eventually(lambda: httpx.get(f"{url}/v1/runs").status_code == 503)
-        assert httpx.get(f"{url}/healthz").status_code == 200
 
 
-def test_an_admin_reads_who_was_given_what(tmp_path: Path) -> None:
-    with closing(Store(tmp_path / "a.db")) as store:
+def test_a_service_whose_database_is_away_says_so(own_cluster: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It lives, is not ready, and tells whoever may scrape it what is the matter; then it goes on by itself."""
+    monkeypatch.setattr(keyring, "TTL_S", 0.1)
+    database = own_cluster.make()
+    with closing(Store(database)) as store:
+        headers = {"Authorization": f"Bearer {new(store)}"}
+    with serve_in_thread(Settings(database=database)) as url, httpx.Client(base_url=url, headers=headers) as client:
+        assert "switchpoint_database_up 1.0" in client.get("/metrics").text
+        own_cluster.kill()
+        assert client.get("/healthz").status_code == 200
+        assert client.get("/readyz").json()["type"] == "urn:switchpoint:problem:storage"
+        assert client.get("/v1/runs").status_code == 503
+        assert "switchpoint_database_up 0.0" in client.get("/metrics").text
+        own_cluster.start()
+        eventually(lambda: client.get("/readyz").status_code == 200)
+        assert client.get("/v1/runs").status_code == 200
+
+
+def test_an_admin_reads_who_was_given_what(database: Database) -> None:
+    with closing(Store(database)) as store:
         new(store)
         admin = issue(store, name="root", scopes=["admin"], expires=None, now=NOW)
-    with serve_in_thread(Settings(database=tmp_path / "a.db")) as url:
+    with serve_in_thread(Settings(database=database)) as url:
         answer = httpx.get(f"{url}/v1/audit", headers={"Authorization": f"Bearer {admin}"})
     found = [(event["run"], event["kind"], event["actor"], event["body"]["name"]) for event in answer.json()["events"]]
     assert found == [(None, "token-issued", "cli", "ada"), (None, "token-issued", "cli", "root")]
