@@ -277,7 +277,8 @@ class Client:
     def stream_events(self, run_id: str, *, after: int | None = None) -> Iterator[EventOut]:
         """The record of a run as it grows, above number `after`, by default from now on; it ends with the iteration.
 
-        A connection that breaks is made again and goes on after the last event: none is missed, none comes twice.
+        A connection that breaks is made again and goes on after the last event, or after `after`: none is missed, none
+        comes twice. Without `after`, until the first event has come, it goes on with what comes next.
         Raises what the service refuses, and, like all that is repeated, when nobody answers `attempts` times in a row.
         """
         last, failures = after, 0
