@@ -89,11 +89,15 @@ BAD_FILES: list[tuple[str, bytes, tuple[str, ...]]] = [
     ("a.jsonl", b'{"text": "a"}\n{"text": }\n', ("a.jsonl, line 2: not valid JSON",)),
     ("a.jsonl", b'{"text": "a"}\n{"text": "\xff"}\n', ("a.jsonl, line 2: not UTF-8",)),
     ("a.jsonl", b'{"body": "a"}\n', ("a.jsonl, line 1:", "wants the fields text; found: body (text)", "--template")),
-    ("a.jsonl.gz", gzip.compress(b'{"text": "a"}\n' * 999)[:-9], ("a.jsonl.gz: damaged or truncated", "after line ")),
+    (
+        "a.jsonl.gz",
+        gzip.compress(b'{"text": "a"}\n' * 999, mtime=0)[:-9],
+        ("a.jsonl.gz: damaged or truncated", "after line "),
+    ),
     ("a.jsonl.zst", b"(\xb5/\xfd" + b"x" * 50, ("a.jsonl.zst: damaged or truncated",)),
     ("a.parquet", b"PAR1PAR1", ("a.parquet: damaged or no Parquet file",)),
     ("a.jsonl", b"", ("a.jsonl is empty",)),
-    ("a.jsonl.gz", gzip.compress(b""), ("a.jsonl.gz holds no records",)),
+    ("a.jsonl.gz", gzip.compress(b"", mtime=0), ("a.jsonl.gz holds no records",)),
     ("a.csv", b"text\n", ("a.csv has an unknown ending", ".jsonl.zst")),
 ]
 
