@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["create_app"]
 
 MAX_BATCH = 64  # reports in one transaction
-PAUSE_S = 0.004  # between two of them: what comes meanwhile shares one
+PAUSE_S = 0.01  # between two of them: what comes meanwhile shares one
 DESCRIPTION = "The live schedule of training runs: its history, its forecast, what stands where."
 
 

@@ -1,6 +1,7 @@
 """The HTTP server of one process: uvicorn on a socket that is listening already."""
 
 import asyncio
+import gc
 import logging
 import socket
 from collections.abc import Callable
@@ -99,4 +100,6 @@ def _impatient(timeout_s: float) -> type[asyncio.Protocol]:
 def serve(settings: Settings, listener: socket.socket, *, announce: Callable[[str, int], None]) -> None:
     """Answer on `listener` until SIGINT or SIGTERM; calls `announce(host, port)` once it answers."""
     host, port = listener.getsockname()[:2]
+    gc.freeze()  # what was imported stays: to look through it for garbage again and again stops every request each time
+    gc.set_threshold(50_000, 20, 100)
     Server(settings, ready=lambda: announce(host, port)).run(sockets=[listener])
