@@ -20,7 +20,7 @@ demo: setup      ## convert, serve, train across a live switchpoint, kill, resum
 	$(PYTHON) -m demo
 
 test: check      ## lint, types, imports, and all tests
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 check: setup     ## ruff, mypy, import-linter
 	.venv/bin/ruff check .

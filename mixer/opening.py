@@ -29,6 +29,7 @@ from mixer.runfile import PlannedRun, load_run
 from mixer.schedule import Schedule
 
 FORMAT = "switchpoint-ledger"
+VERSIONS = (1, 2)  # the second has the record of events too, which decides nothing here
 TIMEOUT_S = 30
 MAX_BYTES = 2**28  # of an answer: shard sizes of some ten million shards
 
@@ -92,18 +93,16 @@ def _ledger_lines(path: Path) -> list[str] | None:
 def _exported(path: str, lines: list[str]) -> PlannedRun:
     try:
         items = [json.loads(line) for line in lines]
-        head, rest, end = items[0], items[1:-1], items[-1]
-        counts = {
-            "revisions": sum("revision" in item for item in rest),
-            "progress": sum("progress" in item for item in rest),
-        }
-        whole = end == {"end": counts} and len(rest) == sum(counts.values())
-    except (ValueError, IndexError, TypeError):
+        head, rest, end = items[0], items[1:-1], items[-1]["end"]
+        kinds = {"revision": "revisions", "progress": "progress", "event": "events"}
+        counts = {name: sum(kind in item for item in rest) for kind, name in kinds.items()}
+        whole = {name: end.get(name, 0) for name in counts} == counts and len(rest) == sum(counts.values())
+    except (ValueError, LookupError, TypeError, AttributeError):
         whole = False
     if not whole:
         raise MixerError(f"{path} is not a whole {FORMAT}, its last line must count what it holds: export it again")
-    if head.get("version") != 1:
-        raise MixerError(f"{path} is a {FORMAT} of version {head.get('version')}, this program reads version 1")
+    if head.get("version") not in VERSIONS:
+        raise MixerError(f"{path} is a {FORMAT} of version {head.get('version')}, this program reads versions 1 and 2")
     return _kept({**head, "revisions": [item["revision"] for item in rest if "revision" in item]}, path)
 
 

@@ -239,15 +239,15 @@ def test_addresses_that_are_none(source: str, message: str) -> None:
         (lambda lines: [lines[0], *lines[2:]], "is not a whole switchpoint-ledger"),
         (lambda lines: [*lines[:-1], lines[-1][:-3]], "is not a whole switchpoint-ledger"),
         (lambda lines: [lines[0], "[]", *lines[2:]], "is not a whole switchpoint-ledger"),
-        (lambda lines: [lines[0], lines[1].replace("revision", "revisited"), *lines[2:]], "is not a whole"),
-        (lambda lines: [lines[0].replace('"version": 1', '"version": 9'), *lines[1:]], "reads version 1"),
+        (lambda lines: [*lines[:5], lines[5].replace("revision", "revisited"), *lines[6:]], "is not a whole"),
+        (lambda lines: [lines[0].replace('"version": 2', '"version": 9'), *lines[1:]], "reads versions 1 and 2"),
         (lambda lines: [lines[0].replace('"order_version": ', '"order_version": 9'), *lines[1:]],
          "of the sample order, this program makes version"),
         (lambda lines: [lines[0].replace('"num_steps": 100', '"num_steps": "many"'), *lines[1:]],
          r"does not hold a run as this program knows it: .* @ \$.definition.num_steps"),
         (lambda lines: [lines[0].replace('"c4": 1.0', '"c4": 0.9'), *lines[1:]], "weights sum to 0.9"),
         (lambda lines: [lines[0].replace('"c4": 1.0', '"c5": 1.0'), *lines[1:]], "unknown corpus 'c5'"),
-        (lambda lines: [lines[0], lines[1].replace('"number": 1', '"number": 7'), *lines[2:]], "is missing"),
+        (lambda lines: [*lines[:5], lines[5].replace('"number": 1', '"number": 7'), *lines[6:]], "is missing"),
     ],
 )  # fmt: skip
 def test_ledgers_that_are_damaged(ledger: Path, damage: Callable[[list[str]], list[str]], message: str) -> None:
@@ -257,6 +257,17 @@ def test_ledgers_that_are_damaged(ledger: Path, damage: Callable[[list[str]], li
     ledger.write_text("\n".join(damaged))
     with pytest.raises(MixerError, match=message):
         open_run(str(ledger)).plan()
+
+
+def test_a_ledger_of_the_first_version(ledger: Path) -> None:
+    """It had no events."""
+    run, lines = open_run(str(ledger)), ledger.read_text().splitlines()
+    kept = [line for line in lines[:-1] if not line.startswith('{"event"')]
+    counts = {name: count for name, count in json.loads(lines[-1])["end"].items() if name in ("revisions", "progress")}
+    first = [kept[0].replace('"version": 2', '"version": 1'), *kept[1:], json.dumps({"end": counts})]
+    assert len(first) == len(lines) - 4
+    ledger.write_text("\n".join(first))
+    assert same(open_run(str(ledger)), run)
 
 
 def test_what_a_later_version_adds_is_passed_over(ledger: Path) -> None:

@@ -8,6 +8,7 @@ import pickle
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -239,7 +240,9 @@ except MixerError as error:
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 def test_a_local_corpus_that_may_only_be_read_is_verified_too(sources: Callable[..., Path], tmp_path: Path) -> None:
     folder = Path(shutil.copytree(sources(manifest=True), tmp_path / "local"))
-    for path in (folder, *folder.parents[:3]):
+    for path in (folder, *folder.parents):
+        if path == Path(tempfile.gettempdir()):
+            break
         path.chmod(0o755)
     assert json.loads(as_nobody(folder)) == ROWS[[0, 25]].tolist()
     flip(folder / "shard.00002.mds")
