@@ -11,6 +11,8 @@ A `Transaction` speaks in rows and plain values; what they mean is the business 
 Imports SQLAlchemy (half a second), so nothing imports this module before a store is wanted.
 """
 
+import fcntl
+import os
 import sqlite3
 import threading
 import time
@@ -293,10 +295,11 @@ class Store:
         self._write_lock: Any = threading.Lock() if self._is_file else nullcontext()
         self._engine = _file_engine(Path(database)) if self._is_file else _server_engine(str(database))
         try:
-            self._migrate()
-        except sa.exc.DatabaseError as error:
+            with self._alone():
+                self._open()
+        except BaseException:
             self._engine.dispose()
-            raise self._not_opened(error) from error
+            raise
 
     def __str__(self) -> str:
         return str(self.database) if self._is_file else self._engine.url.render_as_string(hide_password=True)
@@ -342,6 +345,29 @@ class Store:
                 connection = connection.execution_options(isolation_level="READ COMMITTED")
             with connection.begin():
                 yield connection
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Of all that open files in this folder, one at a time.
+
+        SQLite does not wait its turn to switch a new file to WAL, and an opener that fails takes an empty file away:
+        nobody else may have it open by then. A server has its own way, see `_migrate`.
+        """
+        if not self._is_file:
+            yield
+            return
+        folder = os.open(Path(self.database).resolve().parent, os.O_RDONLY)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(folder)
+
+    def _open(self) -> None:
+        try:
+            self._migrate()
+        except sa.exc.DatabaseError as error:
+            raise self._not_opened(error) from error
 
     def _migrate(self) -> None:
         with self._engine.begin() as connection:

@@ -193,20 +193,24 @@ def test_opens_a_file_that_another_process_is_writing(tmp_path: Path) -> None:
     store.close()
 
 
-def test_many_may_make_the_same_file_at_once(tmp_path: Path) -> None:
-    """The first migrates, the others wait for it."""
-    ready = threading.Barrier(4)
+@pytest.mark.parametrize("closing", [True, False])
+def test_many_may_make_the_same_file_at_once(closing: bool, tmp_path: Path) -> None:
+    """The first migrates, the others wait for it: forty times, since what it guards against happens now and then."""
 
-    def make(_: int) -> dict[str, int]:
+    def make(path: Path) -> dict[str, int]:
         ready.wait()
-        store = Store(tmp_path / "a.db")
+        store = Store(path)
         with store.read() as tx:
             totals = tx.totals()
-        store.close()
+        if closing:
+            store.close()
         return totals
 
+    ready = threading.Barrier(4)
     with ThreadPoolExecutor(4) as pool:
-        assert list(pool.map(make, range(4))) == [{"runs": 0, "revisions": 0, "superseded": 0}] * 4
+        for name in range(40):
+            totals = list(pool.map(make, [tmp_path / f"{name}.db"] * 4))
+            assert totals == [{"runs": 0, "revisions": 0, "superseded": 0}] * 4
 
 
 def alembic() -> Config:
