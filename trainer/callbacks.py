@@ -11,8 +11,8 @@ from trainer.dynamic import CorpusLosses, DynamicMixing
 from trainer.feed import Feed
 from trainer.heldout import HeldOut
 from trainer.live import Link, Live, trainer_name
-from trainer.model import NeoX
-from trainer.optim import LearningRate
+from trainer.models.neox import NeoX
+from trainer.optimization.optimizer import LearningRate
 from trainer.record import MetricsFile, Record, StepLines
 from trainer.sources import Sources
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ByteSize, ConfigDict, Field, PositiveInt, TypeAdapter, model_validator
+from pydantic import ByteSize, Field, PositiveInt, TypeAdapter
 
 from mixer import Schedule
 from mixer.batching import parse_num_steps
@@ -19,77 +19,16 @@ from mixer.proposing import Proposer
 from mixer.rails import Rails
 from mixer.ramp import Ramp
 from trainer.errors import ConfigError
+from trainer.models.settings import ModelConfig
+from trainer.optimization.settings import LearningRateConfig, OptimizerConfig
+from trainer.section import Duration, PositiveFloat, Section
 
-PRESETS: Mapping[str, Mapping[str, int]] = {
-    "tiny": {"n_layers": 2, "d_model": 64, "n_heads": 4},
-    "pythia-70m": {"n_layers": 6, "d_model": 512, "n_heads": 8},
-    "pythia-160m": {"n_layers": 12, "d_model": 768, "n_heads": 12},
-    "pythia-410m": {"n_layers": 24, "d_model": 1024, "n_heads": 16},
-    "pythia-1b": {"n_layers": 16, "d_model": 2048, "n_heads": 8},
-}
 PROPOSERS: Mapping[str, type[Ado] | type[Softmax]] = {"ado": Ado, "softmax": Softmax}
 PREFETCH_FACTOR = 2  # batches in work for each loader worker
 TOKEN = r"[A-Za-z0-9._~+/=-]+"  # what RFC 6750 lets a bearer token hold
-PYTHIA_VOCAB_SIZE = 50_304  # 50,277 ids of the GPT-NeoX tokenizer, padded to a multiple of 128
-
-Share = Annotated[float, Field(ge=0, lt=1)]
-PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Duration = int | str
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
-
-
-class ModelConfig(_Section):
-    """A GPT-NeoX: a preset by `name`, any of whose sizes can be replaced. Also written as just the name."""
-
-    name: Literal["tiny", "pythia-70m", "pythia-160m", "pythia-410m", "pythia-1b"]
-    n_layers: PositiveInt
-    d_model: PositiveInt
-    n_heads: PositiveInt
-    d_ff: PositiveInt
-    vocab_size: Annotated[int, Field(gt=0, multiple_of=128)] = PYTHIA_VOCAB_SIZE
-
-    @property
-    def num_parameters(self) -> int:
-        """Parameters of the model, by arithmetic: two embeddings, the layers and the last norm."""
-        attention = 4 * self.d_model**2 + 4 * self.d_model
-        feed_forward = 2 * self.d_model * self.d_ff + self.d_ff + self.d_model
-        layer = attention + feed_forward + 4 * self.d_model
-        return 2 * self.vocab_size * self.d_model + self.n_layers * layer + 2 * self.d_model
-
-    @model_validator(mode="before")
-    @classmethod
-    def _fill_from_preset(cls, data: Any) -> Any:
-        given = {"name": data} if isinstance(data, str) else data
-        if not isinstance(given, Mapping):
-            return given
-        filled = {**PRESETS.get(str(given.get("name")), PRESETS["tiny"]), **given}
-        if isinstance(filled["d_model"], int):
-            filled.setdefault("d_ff", 4 * filled["d_model"])
-        return filled
-
-
-class OptimizerConfig(_Section):
-    """AdamW; `clip_norm` is the largest global norm of the gradient."""
-
-    betas: tuple[Share, Share] = (0.9, 0.95)
-    eps: PositiveFloat = 1e-8
-    weight_decay: Annotated[float, Field(ge=0)] = 0.1
-    clip_norm: PositiveFloat = 1.0
-
-
-class LearningRateConfig(_Section):
-    """Linear warm-up to `peak`, cosine to `floor` at the end of the whole run."""
-
-    peak: PositiveFloat
-    floor: Annotated[float, Field(ge=0)] = 1e-6
-    warmup: Duration = "0.1dur"
-    kind: Literal["cosine"] = "cosine"
-
-
-class CorpusConfig(_Section):
+class CorpusConfig(Section):
     """Where a corpus lies: `local`, a folder of MDS shards, or of what is fetched from `remote`; its held-out split."""
 
     local: Path
@@ -112,7 +51,7 @@ class CorpusConfig(_Section):
         return self.remote.rstrip("/").rpartition("/")[0] + "/holdout"
 
 
-class ReadingConfig(_Section):
+class ReadingConfig(Section):
     """How rows are had. Nothing here changes which sample stands where.
 
     `cache_limit`: the most bytes that the copies of remote corpora may have on each machine together ("200gb"; default:
@@ -128,14 +67,14 @@ class ReadingConfig(_Section):
     allow_different_data_and_lose_reproducibility: bool = False
 
 
-class EvalConfig(_Section):
+class EvalConfig(Section):
     """Held-out loss of every corpus: every `interval`, at each switchpoint and at the end."""
 
     interval: Duration = "1000ba"
     num_samples: PositiveInt = 512
 
 
-class ServiceConfig(_Section):
+class ServiceConfig(Section):
     """The live schedule. `lead`: how many steps beyond the current one are frozen at each synchronisation.
 
     `take_over`: take the run from another trainer, which must have ended for good. For one start: the two would
@@ -151,19 +90,19 @@ class ServiceConfig(_Section):
     token: Annotated[str, Field(pattern=f"^{TOKEN}$")] | None = Field(default=None, repr=False)
 
 
-class RampConfig(_Section):
+class RampConfig(Section):
     """How a mixture comes about: over `length`."""
 
     shape: Literal["linear", "cosine"] = "linear"
     length: Duration
 
 
-class RailsConfig(_Section):
+class RailsConfig(Section):
     """What an algorithm may do to the mixture: `mixer.rails.Rails`, with lengths of time as everywhere here."""
 
     minimum: float = Rails.minimum
     maximum: float = Rails.maximum
-    ranges: dict[str, tuple[float, float]] = {}
+    ranges: dict[str, tuple[float, float]] = Field(default={})
     fixed: tuple[str, ...] = ()
     max_change: float = Rails.max_change
     min_change: float = Rails.min_change
@@ -171,7 +110,7 @@ class RailsConfig(_Section):
     ramp: RampConfig | None = None
 
 
-class DynamicConfig(_Section):
+class DynamicConfig(Section):
     """Dynamic mixing: `proposer`, asked `every`; what it proposes is in force `lead` steps after it was asked for.
 
     `settings` are the proposer's own, by the names of its arguments.
@@ -180,7 +119,7 @@ class DynamicConfig(_Section):
     proposer: Literal["ado", "softmax"]
     every: Duration
     lead: PositiveInt = 50
-    settings: dict[str, Any] = {}
+    settings: dict[str, Any] = Field(default={})
     rails: RailsConfig = RailsConfig()
 
     def make_proposer(self) -> Proposer:
@@ -188,7 +127,7 @@ class DynamicConfig(_Section):
         return TypeAdapter(PROPOSERS[self.proposer]).validate_python(self.settings)
 
 
-class Config(_Section):
+class Config(Section):
     """One run. Counts are in samples or steps unless the name says otherwise."""
 
     run_name: Annotated[str, Field(pattern=r"^[\w][\w.-]*$")]

@@ -32,7 +32,7 @@ from trainer.config import Config
 from trainer.errors import CheckpointError, ResumeError
 from trainer.feed import Feed
 from trainer.live import Link
-from trainer.model import NeoX
+from trainer.models.neox import NeoX
 from trainer.record import MetricsFile
 
 log = logging.getLogger(__name__)

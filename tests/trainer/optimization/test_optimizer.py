@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from trainer.config import OptimizerConfig
-from trainer.optim import build_optimizer, lr_at
+from trainer.optimization.optimizer import build_optimizer, lr_at
+from trainer.optimization.settings import OptimizerConfig
 
 PAPER = {"num_steps": 61_035, "warmup_steps": 6_103, "peak": 3e-4, "floor": 1e-6}
 

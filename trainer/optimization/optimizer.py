@@ -9,7 +9,7 @@ import math
 import torch
 from composer import Callback, Logger, State
 
-from trainer.config import OptimizerConfig
+from trainer.optimization.settings import OptimizerConfig
 
 
 def lr_at(step: int, *, num_steps: int, warmup_steps: int, peak: float, floor: float) -> float:

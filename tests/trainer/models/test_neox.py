@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from trainer.config import ModelConfig
-from trainer.model import build_model, token_losses
+from trainer.models.neox import build_model, token_losses
+from trainer.models.settings import ModelConfig
 
 TINY = ModelConfig.model_validate({"name": "tiny", "vocab_size": 256})
 

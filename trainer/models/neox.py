@@ -13,7 +13,7 @@ from composer.models import ComposerModel
 from torch import Tensor
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
-from trainer.config import ModelConfig
+from trainer.models.settings import ModelConfig
 
 
 class NeoX(ComposerModel):

@@ -1,0 +1,1 @@
+"""The model: its configuration, its size by arithmetic, and what Composer trains."""
