@@ -2,9 +2,11 @@
 
 PYTHON := .venv/bin/python
 SETUP  := .venv/.up-to-date
+NEWER  := .venv-newer/.up-to-date
+NEWER_TESTS := tests/trainer tests/mixer/test_dataset.py tests/mixer/test_records.py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check audit format soak bench docs wheel clean
+.PHONY: help setup demo test newer check audit format soak bench docs wheel clean
 
 help:            ## what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
@@ -16,11 +18,19 @@ $(SETUP): pyproject.toml uv.lock
 	@if command -v uv >/dev/null; then uv sync --locked --all-extras; else python3 -m uv sync --locked --all-extras; fi
 	@touch $@
 
+$(NEWER): stacks/newer/pyproject.toml stacks/newer/uv.lock pyproject.toml $(SETUP)
+	@uv=$$(command -v uv || echo "python3 -m uv"); UV_PROJECT_ENVIRONMENT=$(CURDIR)/.venv-newer $$uv sync --project stacks/newer --locked
+	@touch $@
+
 demo: setup      ## convert, serve, train across a live switchpoint, kill, resume, report (into demo-out/)
 	$(PYTHON) -m demo
 
-test: check      ## lint, types, imports, and all tests
+test: check $(NEWER)  ## lint, types, imports, and all tests; the trainer's on the newer stack too
 	$(PYTHON) -m pytest -n auto --maxprocesses 4 --dist loadfile
+	@$(MAKE) newer
+
+newer: $(NEWER)  ## the trainer's tests on torch 2.11 and transformers 5 (in .venv-newer, from a second lock)
+	.venv-newer/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(NEWER_TESTS)
 
 check: setup     ## ruff, mypy, import-linter
 	.venv/bin/ruff check .
