@@ -2,8 +2,8 @@
 # host needs only the driver and the NVIDIA container toolkit. Build from the root of the repository:
 #   docker build -f docker/trainer.Dockerfile -t switchpoint-trainer .
 # Run (arguments are those of `composer`; workers hand batches over through /dev/shm):
-#   docker run --gpus all --shm-size 8g -v ./data:/app/data -v ./runs:/app/runs switchpoint-trainer \
-#     trainer/run.py trainer/configs/pythia-1b.yaml
+#   docker run --gpus all --shm-size 8g -v ./data:/app/data -v ./runs:/app/runs switchpoint-trainer -n 8 \
+#     trainer/run.py trainer/configs/paper/starcoder.yaml trainer/configs/machines/8-gpus.yaml
 #   docker run -v ./data:/app/data --entrypoint switchpoint-shards switchpoint-trainer convert --help
 FROM python:3.11-slim AS build
 RUN pip install --no-cache-dir uv==0.13.8

@@ -19,7 +19,7 @@ from mixer.ledger import Ledger
 from mixer.plan import Corpus, Plan
 from mixer.schedule import Schedule
 from mixer.storage import StoredCorpus, open_corpus
-from mixer.yamlfile import read_mapping
+from mixer.yamlfile import name_run, read_mapping
 
 SHARD = 16_384  # samples of a shard, where only a corpus's size is known
 
@@ -121,7 +121,7 @@ def load_run(path: str | Path, sizes: Mapping[str, str] | None = None) -> Planne
 
 
 def _check_keys(path: Path) -> _RunKeys:
-    config = read_mapping(path)
+    config = name_run(read_mapping(path))
     try:
         return _RunKeys.model_validate({key: value for key, value in config.items() if key not in TRAINER_KEYS})
     except ValidationError as error:

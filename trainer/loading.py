@@ -2,7 +2,8 @@
 
 Guarantees: unknown and duplicate keys are errors, nothing is dropped or renormalised; `load` either returns a
 `Config` that is consistent in itself or raises `ConfigError` with one line "message @ $.place.in.the[0].file" for
-each problem. It reads nothing but that one file and imports neither torch nor composer, so it answers at once.
+each problem. It reads nothing but that file and those it stands on, and imports neither torch nor composer, so it
+answers at once.
 """
 
 import dataclasses
@@ -12,25 +13,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
-from mixer import MixerError, Schedule, ScheduleError
+from mixer import Schedule, ScheduleError
 from mixer.batching import parse_num_steps
 from mixer.errors import ProposingError
-from mixer.yamlfile import parse_yaml, read_mapping
 from trainer.config import PROPOSERS, Config, DynamicConfig
 from trainer.errors import ConfigError
+from trainer.overrides import read_run
 
 
 def load(path: Path, overrides: Sequence[str] = ()) -> Config:
-    """Read `path`, apply `overrides` such as "corpora.c4.local=/data/c4", check everything; raises ConfigError."""
-    try:
-        raw = read_mapping(path)
-    except MixerError as error:
-        raise ConfigError([str(error)]) from None
-    for override in overrides:
-        _apply(raw, override)
+    """Read `path`, apply `overrides` (see `overrides.read_run`), check everything; raises ConfigError."""
+    raw = read_run(path, overrides)
     try:
         config = Config.model_validate(raw)
     except ValidationError as error:
@@ -39,25 +34,6 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Config:
     if problems := [*_mixture_problems(raw), *_schedule_problems(raw), *_consistency_problems(config)]:
         raise ConfigError(problems)
     return config
-
-
-def _apply(raw: dict[str, Any], override: str) -> None:
-    """Set one dotted key; list places as `[1]` or `.1`; the value is YAML. Missing sections are made."""
-    key, equals, value = override.partition("=")
-    if not equals or not key:
-        raise ConfigError([f"the override {override!r} must be key=value, as in global_batch_size=64"])
-    *parents, last = [part for part in re.split(r"[.\[\]]", key) if part]
-    try:
-        node: Any = raw
-        for part in parents:
-            if part == "model" and isinstance(node.get(part), str):
-                node[part] = {"name": node[part]}  # the short form, given by its name alone
-            node = node[int(part)] if isinstance(node, list) else node.setdefault(part, {})
-        node[int(last) if isinstance(node, list) else last] = parse_yaml(value)
-    except (IndexError, ValueError, TypeError, AttributeError):
-        raise ConfigError([f"the override {override!r} names no place in the configuration @ $.{key}"]) from None
-    except yaml.YAMLError:
-        raise ConfigError([f"the value of the override {override!r} is not YAML @ $.{key}"]) from None
 
 
 def _describe(error: Mapping[str, Any]) -> str:

@@ -105,7 +105,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Example: composer trainer/run.py trainer/configs/tiny.yaml corpora.c4.local=/data/c4/train",
     )
     parser.add_argument("config", type=Path, metavar="cfg.yaml", help="the configuration of the run")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="replaces a key, as in eval.interval=50ba")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="replaces a key; or a file, laid over")
     parser.add_argument("--dry-run", action="store_true", help="print what would be done, and the forecast, and stop")
     return parser
 

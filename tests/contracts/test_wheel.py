@@ -33,8 +33,8 @@ def test_the_wheel_holds_the_four_packages_whole(wheel: zipfile.ZipFile) -> None
 
 def test_the_data_of_the_packages_is_in_it(wheel: zipfile.ZipFile) -> None:
     found = set(wheel.namelist())
-    assert {f"trainer/configs/{path.name}" for path in (ROOT / "trainer" / "configs").glob("*.yaml")} <= found
-    assert "trainer/configs/tiny.yaml" in found
+    assert {path.relative_to(ROOT).as_posix() for path in (ROOT / "trainer" / "configs").rglob("*.yaml")} <= found
+    assert {"trainer/configs/tiny.yaml", "trainer/configs/paper/sizes/410m.yaml"} <= found
     assert "service/migrations/script.py.mako" in found
     assert any(name.startswith("service/migrations/versions/m0001") for name in found)
     assert {f"service/page/static/{name}" for name in ("index.html", "style.css", "main.js")} <= found
