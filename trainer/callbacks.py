@@ -11,13 +11,13 @@ from trainer.dynamic import CorpusLosses, DynamicMixing
 from trainer.feed import Feed
 from trainer.heldout import HeldOut
 from trainer.live import Link, Live, trainer_name
-from trainer.models.neox import NeoX
+from trainer.models.causal_lm import CausalLM
 from trainer.optimization.optimizer import LearningRate
 from trainer.record import MetricsFile, Record, StepLines
 from trainer.sources import Sources
 
 
-def callbacks_of(config: Config, sources: Sources, feed: Feed, model: NeoX) -> list[Callback]:
+def callbacks_of(config: Config, sources: Sources, feed: Feed, model: CausalLM) -> list[Callback]:
     """Rate, record, evaluation, live schedule, dynamic mixing, checkpoints, each after those before it."""
     num_steps = config.num_steps
     file = MetricsFile(config.metrics_file)

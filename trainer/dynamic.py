@@ -32,7 +32,7 @@ from trainer.config import Config
 from trainer.errors import CheckpointError, ResumeError
 from trainer.feed import Feed
 from trainer.live import Link
-from trainer.models.neox import NeoX
+from trainer.models.causal_lm import CausalLM
 from trainer.record import MetricsFile
 
 log = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ class CorpusLosses(Callback):
     mean over rows is one over tokens. The sums are added up over the ranks at each step, so a checkpoint has them.
     """
 
-    def __init__(self, feed: Feed, model: NeoX) -> None:
+    def __init__(self, feed: Feed, model: CausalLM) -> None:
         self._feed = feed
         self._model = model
         self._of_rows: list[torch.Tensor] = []

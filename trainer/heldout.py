@@ -14,7 +14,7 @@ from composer import Callback, Logger, State
 from composer.core import get_precision_context
 from composer.utils import dist, model_eval_mode
 
-from trainer.models.neox import token_losses
+from trainer.models.causal_lm import token_losses
 from trainer.record import MetricsFile
 
 log = logging.getLogger(__name__)

@@ -59,7 +59,7 @@ def train(config: Config, sources: Sources) -> None:
     from trainer.callbacks import callbacks_of
     from trainer.checkpoints import resume_point
     from trainer.feed import Feed
-    from trainer.models.neox import build_model
+    from trainer.models.causal_lm import build_model
     from trainer.optimization.optimizer import build_optimizer
 
     device = config.device if config.device != "auto" else ("gpu" if torch.cuda.is_available() else "cpu")

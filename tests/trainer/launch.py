@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-PRELOAD = ["composer", "trainer.run", "trainer.callbacks", "trainer.models.neox", "tests.trainer.launch"]
+PRELOAD = ["composer", "trainer.run", "trainer.callbacks", "trainer.models.causal_lm", "tests.trainer.launch"]
 
 
 class Run:

@@ -9,7 +9,7 @@ from tests.trainer.conftest import NUM_STEPS
 from tests.trainer.corpora import NAMES, make_rows
 from tests.trainer.launch import evaluations_in
 from trainer.loading import load
-from trainer.models.neox import build_model, token_losses
+from trainer.models.causal_lm import build_model, token_losses
 
 
 def test_it_is_taken_at_intervals_at_each_switchpoint_and_at_the_end(undisturbed: Path) -> None:

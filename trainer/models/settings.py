@@ -14,11 +14,11 @@ PRESETS: Mapping[str, Mapping[str, int]] = {
     "pythia-410m": {"n_layers": 24, "d_model": 1024, "n_heads": 16},
     "pythia-1b": {"n_layers": 16, "d_model": 2048, "n_heads": 8},
 }
-PYTHIA_VOCAB_SIZE = 50_304  # 50,277 ids of the GPT-NeoX tokenizer, padded to a multiple of 128
+PYTHIA_VOCAB_SIZE = 50_304  # 50,277 ids of the GPT-CausalLM tokenizer, padded to a multiple of 128
 
 
 class ModelConfig(Section):
-    """A GPT-NeoX: a preset by `name`, any of whose sizes can be replaced. Also written as just the name."""
+    """A GPT-CausalLM: a preset by `name`, any of whose sizes can be replaced. Also written as just the name."""
 
     name: Literal["tiny", "pythia-70m", "pythia-160m", "pythia-410m", "pythia-1b"]
     n_layers: PositiveInt

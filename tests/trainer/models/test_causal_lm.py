@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from trainer.models.neox import build_model, token_losses
+from trainer.models.causal_lm import build_model, token_losses
 from trainer.models.settings import ModelConfig
 
 TINY = ModelConfig.model_validate({"name": "tiny", "vocab_size": 256})
@@ -54,3 +54,28 @@ def test_no_position_sees_what_follows_it() -> None:
     before, after = model({"tokens": ids}), model({"tokens": changed})
     assert torch.allclose(before[0, :9], after[0, :9], atol=1e-6)
     assert not torch.allclose(before[0, 9], after[0, 9], atol=1e-6)
+
+
+def test_only_targets_count_in_the_loss() -> None:
+    model = build_model(TINY, seq_len=16, seed=1).eval()
+    generator = torch.Generator().manual_seed(5)
+    ids = torch.randint(0, 256, (3, 16), generator=generator)
+    mask = torch.rand(3, 16, generator=generator) < 0.5
+    mask[2] = False  # a row without a target
+    batch = {"tokens": ids, "loss_mask": mask}
+    logits = model(batch)
+    log_probabilities = logits.log_softmax(-1)
+    places = [(row, t) for row in range(3) for t in range(1, 16) if mask[row, t]]
+    by_hand = torch.stack([-log_probabilities[row, t - 1, ids[row, t]] for row, t in places])
+    assert torch.allclose(token_losses(logits, batch), by_hand, atol=1e-6)
+    assert model.loss(logits, batch).item() == pytest.approx(by_hand.mean().item(), rel=1e-6)
+    first = by_hand[: int(mask[0, 1:].sum())].mean().item()
+    assert model.row_losses.tolist() == pytest.approx([first, by_hand[int(mask[0, 1:].sum()) :].mean().item(), 0.0])
+
+
+def test_the_package_gives_build_model() -> None:
+    import trainer.models
+
+    assert trainer.models.build_model is build_model
+    with pytest.raises(AttributeError):
+        trainer.models.build_models  # noqa: B018
