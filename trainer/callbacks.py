@@ -12,6 +12,7 @@ from trainer.feed import Feed
 from trainer.heldout import HeldOut
 from trainer.live import Link, Live, trainer_name
 from trainer.models.causal_lm import CausalLM
+from trainer.optimization.curve import curve_of
 from trainer.optimization.optimizer import LearningRate
 from trainer.record import MetricsFile, Record, StepLines
 from trainer.sources import Sources
@@ -22,12 +23,7 @@ def callbacks_of(config: Config, sources: Sources, feed: Feed, model: CausalLM) 
     num_steps = config.num_steps
     file = MetricsFile(config.metrics_file)
     record = Record(file, feed, interval=config.log_interval)
-    rate = LearningRate(
-        num_steps=num_steps,
-        warmup_steps=config.steps(config.lr_schedule.warmup),
-        peak=config.lr_schedule.peak,
-        floor=config.lr_schedule.floor,
-    )
+    rate = LearningRate(curve_of(config.lr_schedule, config.base_schedule()))
     lines = StepLines(record, interval=config.log_interval, num_steps=num_steps)
     callbacks: list[Callback] = [rate, record, lines]
     held_out = None

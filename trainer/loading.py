@@ -20,7 +20,9 @@ from mixer.batching import parse_num_steps
 from mixer.errors import ProposingError
 from trainer.config import PROPOSERS, Config, DynamicConfig
 from trainer.errors import ConfigError
+from trainer.optimization import curve
 from trainer.overrides import read_run
+from trainer.section import UNION
 
 
 def load(path: Path, overrides: Sequence[str] = ()) -> Config:
@@ -43,29 +45,30 @@ def _describe(error: Mapping[str, Any]) -> str:
         return f"unknown key {error['loc'][-1]!r}{_did_you_mean(error['loc'][-1], _all_keys(Config))} @ {place}"
     if error["type"] == "missing":
         return f"this key is missing @ {place}"
+    if error["type"] == "unknown_kind":
+        found = error["input"]
+        error = {**error, "input": found.get("kind") if isinstance(found, Mapping) else found}
+        place = f"{place}.kind"
     message = error["msg"][0].lower() + error["msg"][1:]
     found = "" if error["loc"][-1] == "token" else f", found {error['input']!r}"
     return f"{message}{found} @ {place}"
 
 
 def _place(location: Sequence[str | int]) -> str:
-    return "$" + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
+    parts = [part for part in location if not str(part).startswith(UNION)]
+    return "$" + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts)
 
 
 def _did_you_mean(name: object, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(str(name), known, n=1)
+    close = difflib.get_close_matches(str(name), known, n=1) if name not in known else []
     return f", did you mean {close[0]!r}?" if close else ""
 
 
-def _all_keys(model: type[BaseModel]) -> list[str]:
-    """Every key that a configuration can hold, of all its sections."""
-    keys = []
-    for name, field in model.model_fields.items():
-        keys.append(name)
-        for part in (field.annotation, *get_args(field.annotation)):
-            if isinstance(part, type) and issubclass(part, BaseModel):
-                keys += _all_keys(part)
-    return keys
+def _all_keys(kind: Any) -> list[str]:
+    """Every key that a configuration can hold, of all its sections, and of those that are parts of types."""
+    if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
+        return [key for part in get_args(kind) for key in _all_keys(part)]
+    return [key for name, field in kind.model_fields.items() for key in (name, *_all_keys(field.annotation))]
 
 
 def _mixture_problems(raw: Mapping[str, Any]) -> list[str]:
@@ -138,7 +141,7 @@ def _schedule_problems(raw: Mapping[str, Any]) -> list[str]:
 
 def _consistency_problems(config: Config) -> list[str]:
     """What single keys cannot know: lengths of time, and numbers that must fit each other."""
-    problems = _length_problems(config)
+    problems = [*_length_problems(config), *curve.problems(config)]
     if config.dynamic and not problems:
         problems += _dynamic_problems(config, config.dynamic)
     if config.model.d_model % config.model.n_heads:
@@ -198,7 +201,7 @@ def _length_problems(config: Config) -> list[str]:
     lengths = {"max_duration": config.max_duration}
     try:
         config.num_steps  # noqa: B018  (a property that raises)
-        lengths |= {"save_interval": config.save_interval, "lr_schedule.warmup": config.lr_schedule.warmup}
+        lengths |= {"save_interval": config.save_interval}
         lengths |= {"eval.interval": config.eval.interval} if config.eval else {}
         lengths |= _dynamic_lengths(config.dynamic) if config.dynamic else {}
     except (ValueError, ScheduleError):

@@ -77,7 +77,7 @@ def train(config: Config, sources: Sources) -> None:
         run_name=config.run_name,
         model=model,
         train_dataloader=feed.data_spec(),
-        optimizers=build_optimizer(model, config.optimizer, peak=config.lr_schedule.peak),
+        optimizers=build_optimizer(model, config.optimizer, fused=device == "gpu"),
         algorithms=GradientClipping(clipping_type="norm", clipping_threshold=config.optimizer.clip_norm),
         callbacks=callbacks_of(config, sources, feed, model),
         max_duration=f"{config.num_steps}ba",

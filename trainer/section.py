@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 Share = Annotated[float, Field(ge=0, lt=1)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Duration = int | str
+UNION = "one of: "  # begins the tags of unions, which are no part of a place in the file
 
 
 class Section(BaseModel):

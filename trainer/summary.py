@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 import yaml
 
 from trainer.config import Config
+from trainer.optimization import curve
 from trainer.sources import Sources
 
 
@@ -23,7 +24,7 @@ def as_yaml(config: Config) -> str:
 
 
 def _quantities(config: Config) -> Iterator[str]:
-    model, rate = config.model, config.lr_schedule
+    model = config.model
     schedule = config.base_schedule()
     yield f"run             {config.run_name}"
     yield (
@@ -35,10 +36,7 @@ def _quantities(config: Config) -> Iterator[str]:
         tokens = row.size * config.seq_len
         yield f"  from {row.start:,}ba{'':<4}{row.size:,} × {config.seq_len:,} = {tokens:,}"
     yield f"tokens / run    {config.num_steps:,} steps, {schedule.num_tokens:,}"
-    yield (
-        f"learning rate   {config.steps(rate.warmup):,} steps up to {rate.peak:g}, "
-        f"then a cosine to {rate.floor:g} at step {config.num_steps:,}"
-    )
+    yield from curve.lines(config)
     if config.eval:
         interval, num_samples = config.steps(config.eval.interval), config.eval.num_samples
         yield f"evaluation      every {interval:,} steps, {num_samples:,} samples a corpus"
