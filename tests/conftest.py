@@ -1,6 +1,8 @@
 """Fixtures every test folder shares: the sample data (when it lies beside the project) and hypothesis' profiles."""
 
+import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,3 +23,15 @@ def sample_data() -> Path:
     if not SAMPLES.is_dir():
         pytest.skip("the real samples are not beside the project (../shared/data)")
     return SAMPLES
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_before() -> Iterator[None]:
+    """A command that a test calls in this process sets up logging; its handler would write to a stream that is closed."""
+    root = logging.getLogger()
+    level, before = root.level, set(root.handlers)
+    yield
+    for handler in set(root.handlers) - before:
+        if type(handler) is logging.StreamHandler:
+            root.removeHandler(handler)
+    root.setLevel(level)
