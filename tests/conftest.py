@@ -27,7 +27,7 @@ def sample_data() -> Path:
 
 @pytest.fixture(autouse=True)
 def _logging_as_before() -> Iterator[None]:
-    """A command that a test calls in this process sets up logging; its handler would write to a stream that is closed."""
+    """A command that a test calls in this process sets up logging; its handler outlives its stream."""
     root = logging.getLogger()
     level, before = root.level, set(root.handlers)
     yield
