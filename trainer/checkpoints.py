@@ -21,6 +21,7 @@ from composer.utils import checkpoint, dist
 
 from trainer.config import Config
 from trainer.errors import CheckpointError, ResumeError
+from trainer.models.size import identity
 
 log = logging.getLogger(__name__)
 
@@ -63,17 +64,11 @@ def _checked(path: Path, config: Config) -> Path:
     """`path`, unless it holds another model; tensors stay on disk. What else must fit, mixer checks on loading."""
     saved = torch.load(path, map_location="cpu", mmap=True, weights_only=False)["state"]
     kept = dict(saved["callbacks"]).get(Checkpoints.__qualname__, {})
-    was, now = kept.get("model"), _identity(config)
+    was, now = kept.get("model"), identity(config.model)
     if was is not None and was != now:
-        differing = ", ".join(f"{key} was {was[key]}, is {now[key]}" for key in now if was[key] != now[key])
+        differing = ", ".join(f"{key} was {was.get(key)}, is {now[key]}" for key in now if was.get(key) != now[key])
         raise ResumeError(f"{path} holds another model: {differing}")
     return path
-
-
-def _identity(config: Config) -> dict[str, int]:
-    """The sizes that the weights of a model depend on."""
-    sizes = ("n_layers", "d_model", "n_heads", "d_ff", "vocab_size")
-    return {size: getattr(config.model, size) for size in sizes}
 
 
 def complete_checkpoints(folder: Path) -> list[Path]:
@@ -96,7 +91,7 @@ class Checkpoints(Callback):
         self._interval = config.steps(config.save_interval)
         self._num_steps = config.num_steps
         self._num_to_keep = config.save_num_checkpoints_to_keep
-        self._model = _identity(config)
+        self._model = identity(config.model)
 
     def state_dict(self) -> dict[str, Any]:
         return {"model": self._model}

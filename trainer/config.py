@@ -19,7 +19,7 @@ from mixer.proposing import Proposer
 from mixer.rails import Rails
 from mixer.ramp import Ramp
 from trainer.errors import ConfigError
-from trainer.models.settings import ModelConfig
+from trainer.models.settings import FsdpConfig, ModelConfig
 from trainer.optimization.settings import LearningRateConfig, OptimizerConfig
 from trainer.section import Duration, PositiveFloat, Section
 
@@ -143,6 +143,9 @@ class Config(Section):
     lr_schedule: LearningRateConfig
     precision: Literal["fp32", "amp_bf16"] = "fp32"
     device: Literal["auto", "cpu", "gpu"] = "auto"
+    compile: bool = False
+    activation_checkpointing: bool = False
+    fsdp: FsdpConfig | None = None
     corpora: Annotated[dict[str, CorpusConfig], Field(min_length=1)]
     shuffle_window: PositiveInt = 16
     num_groups: PositiveInt = 1

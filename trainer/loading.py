@@ -20,6 +20,7 @@ from mixer.batching import parse_num_steps
 from mixer.errors import ProposingError
 from trainer.config import PROPOSERS, Config, DynamicConfig
 from trainer.errors import ConfigError
+from trainer.models.settings import problems as model_problems
 from trainer.optimization import curve
 from trainer.overrides import read_run
 from trainer.section import UNION
@@ -144,8 +145,7 @@ def _consistency_problems(config: Config) -> list[str]:
     problems = [*_length_problems(config), *curve.problems(config)]
     if config.dynamic and not problems:
         problems += _dynamic_problems(config, config.dynamic)
-    if config.model.d_model % config.model.n_heads:
-        problems.append(f"must divide d_model ({config.model.d_model}), found {config.model.n_heads} @ $.model.n_heads")
+    problems += model_problems(config)
     if config.autoresume and config.save_folder is None:
         problems.append("autoresume looks for checkpoints in save_folder, which is not given @ $.autoresume")
     if config.service:

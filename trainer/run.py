@@ -73,6 +73,8 @@ def train(config: Config, sources: Sources) -> None:
         ranks_here=range(first_here, first_here + dist.get_local_world_size()),
     )
     model = build_model(config.model, seq_len=config.seq_len, seed=config.seed)
+    if config.activation_checkpointing:
+        model.checkpoint_activations()
     trainer = Trainer(
         run_name=config.run_name,
         model=model,
@@ -83,6 +85,8 @@ def train(config: Config, sources: Sources) -> None:
         max_duration=f"{config.num_steps}ba",
         device=device,
         precision=config.precision,
+        compile_config={} if config.compile else None,
+        parallelism_config=config.fsdp.for_composer() if config.fsdp else None,
         device_train_microbatch_size=min(config.device_train_microbatch_size or feed.batch_size, feed.batch_size),
         seed=config.seed,
         load_path=None if load_path is None else str(load_path),

@@ -21,6 +21,8 @@ from mixer.storage.cache import Cache
 from mixer.storage.remote import Remote
 from trainer.config import Config
 from trainer.errors import ConfigError
+from trainer.models import hub
+from trainer.models.size import vocab_size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +115,7 @@ class Sources:
 
 def open_sources(config: Config) -> Sources:
     """Open every corpus of `config`; raises ConfigError with all problems, each with its place in the file."""
+    hub.check(config.model, seq_len=config.seq_len)
     problems: list[str] = []
     train, held_out = {}, {}
     for name, corpus in config.corpora.items():
@@ -156,9 +159,9 @@ def _tokenizer_problems(corpora: Mapping[str, StoredCorpus], config: Config) -> 
     for name, corpus in corpora.items():
         if corpus.tokenizer:
             of_tokenizer.setdefault(corpus.tokenizer, []).append(name)
-        if corpus.vocab_size and corpus.vocab_size > config.model.vocab_size:
+        if corpus.vocab_size and corpus.vocab_size > (known := vocab_size(config.model)):
             problems.append(
-                f"the tokenizer of {name} has {corpus.vocab_size} ids, the model {config.model.vocab_size}: "
+                f"the tokenizer of {name} has {corpus.vocab_size} ids, the model {known}: "
                 "raise it to the next multiple of 128 @ $.model.vocab_size"
             )
     if len(of_tokenizer) > 1:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 import yaml
 
 from trainer.config import Config
+from trainer.models.lines import lines as model_lines
 from trainer.optimization import curve
 from trainer.sources import Sources
 
@@ -24,13 +25,9 @@ def as_yaml(config: Config) -> str:
 
 
 def _quantities(config: Config) -> Iterator[str]:
-    model = config.model
     schedule = config.base_schedule()
     yield f"run             {config.run_name}"
-    yield (
-        f"model           {model.name}: {model.num_parameters:,} parameters ({model.n_layers} layers, "
-        f"d_model {model.d_model}, {model.n_heads} heads, vocabulary {model.vocab_size:,})"
-    )
+    yield from model_lines(config, schedule.num_tokens)
     yield f"tokens / step   {config.global_batch_size:,} × {config.seq_len:,} = {config.tokens_per_step:,}"
     for row in schedule.batch_sizes:
         tokens = row.size * config.seq_len

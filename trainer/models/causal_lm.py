@@ -9,11 +9,14 @@ The loss is the mean over targets of their cross-entropy in nats; the first toke
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from composer.models import ComposerModel
 from torch import Tensor, nn
-from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoModelForCausalLM
 
+from trainer.errors import ConfigError
+from trainer.models import attention, hub
+from trainer.models.cross_entropy import cross_entropy
+from trainer.models.pythia import initialise, pythia_config
 from trainer.models.settings import ModelConfig
 
 
@@ -23,6 +26,8 @@ class CausalLM(ComposerModel):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
+        layer = type(layers_of(model)[0])
+        model.fsdp_wrap_fn = lambda module: isinstance(module, layer)  # Composer asks; embeddings stay with the root
         self.row_losses = torch.empty(0)  # [n]: of each row of the last microbatch, the mean over its targets
 
     def forward(self, batch: Any) -> Tensor:
@@ -34,6 +39,15 @@ class CausalLM(ComposerModel):
         losses, targets = _losses(outputs, batch), targets_of(batch)
         self.row_losses = (losses.detach().sum(1) / targets.sum(1).clamp(min=1)).float()
         return losses.sum() / targets.sum().clamp(min=1)
+
+    def checkpoint_activations(self) -> None:
+        """From now on each layer keeps its input alone, and computes the rest once more in the backward pass."""
+        self.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+
+
+def layers_of(model: nn.Module) -> nn.ModuleList:
+    """The decoder layers of a Hugging Face model: of its lists of modules the first, which holds all others."""
+    return next(module for module in model.modules() if isinstance(module, nn.ModuleList))
 
 
 def tokens_of(batch: Any) -> Tensor:
@@ -54,31 +68,57 @@ def token_losses(logits: Tensor, batch: Any) -> Tensor:
 
 def _losses(logits: Tensor, batch: Any) -> Tensor:
     """Cross-entropy of each token after the first, float32 [n, seq_len - 1]; zero where it is no target."""
-    following = tokens_of(batch)[:, 1:].long()
-    losses = F.cross_entropy(logits[:, :-1].float().flatten(0, 1), following.flatten(), reduction="none")
-    return losses.view(following.shape) * targets_of(batch)
+    following = tokens_of(batch).long().roll(-1, dims=1)  # what stands last is compared with the first, and cut off
+    losses = cross_entropy(logits.flatten(0, 1), following.flatten())
+    return losses.view(following.shape)[:, :-1] * targets_of(batch)
 
 
-def build_model(config: ModelConfig, *, seq_len: int, seed: int) -> CausalLM:
-    """A freshly initialised model: the same weights for the same `seed` on every rank."""
+def build_model(model: ModelConfig, *, seq_len: int, seed: int) -> CausalLM:
+    """The model in float32, on the CPU: with its own weights, or random ones, the same for a `seed` on every rank.
+
+    Raises ConfigError where it cannot be had.
+    """
+    hub.check(model, seq_len=seq_len)
     torch.manual_seed(seed)
-    return CausalLM(GPTNeoXForCausalLM(neox_config(config, seq_len=seq_len)))
+    if model.is_preset and not model.pretrained:
+        network = _from_config(model, pythia_config(model, seq_len=seq_len))
+        initialise(network)
+    elif model.pretrained:
+        network = _with_weights(model, hub.hf_config(model))
+    else:
+        network = _from_config(model, hub.hf_config(model))
+    return CausalLM(network.float())
 
 
-def neox_config(config: ModelConfig, *, seq_len: int) -> GPTNeoXConfig:
-    """Pythia's architecture: parallel residual, rotary on a quarter of each head, untied embeddings, no dropout."""
-    return GPTNeoXConfig(
-        vocab_size=config.vocab_size,
-        num_hidden_layers=config.n_layers,
-        hidden_size=config.d_model,
-        num_attention_heads=config.n_heads,
-        intermediate_size=config.d_ff,
-        max_position_embeddings=seq_len,
-        rotary_pct=0.25,
-        use_parallel_residual=True,
-        tie_word_embeddings=False,
-        hidden_dropout=0.0,
-        attention_dropout=0.0,
-        bos_token_id=0,
-        eos_token_id=0,
-    )
+def _from_config(model: ModelConfig, config: Any) -> nn.Module:
+    implementation = _attention(model, config)
+    return AutoModelForCausalLM.from_config(config, attn_implementation=implementation, trust_remote_code=False)
+
+
+def _with_weights(model: ModelConfig, config: Any) -> nn.Module:
+    try:
+        network, report = AutoModelForCausalLM.from_pretrained(
+            model.source,
+            config=config,
+            attn_implementation=_attention(model, config),
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
+    except Exception as error:  # of safetensors, the hub's client, torch and transformers
+        reason = hub.first_line(error)
+        raise ConfigError([f"the weights of {model.source} cannot be loaded: {reason} @ $.model.pretrained"]) from None
+    if missing := sorted(report["missing_keys"]):
+        what = f"{len(missing)} of the model's, {missing[0]} first"
+        raise ConfigError([f"the weights of {model.source} lack {what} @ $.model.pretrained"])
+    return network
+
+
+def _attention(model: ModelConfig, config: Any) -> str:
+    """Transformers' name of the implementation: SDPA wherever the model knows it, unless another is asked for."""
+    if model.attention == "flash_attention_2" and not torch.cuda.is_available():
+        raise ConfigError(["flash_attention_2 needs a GPU, and there is none: take sdpa @ $.model.attention"])
+    knows_sdpa = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]._supports_sdpa
+    if model.attention == "sdpa" or (model.attention == "auto" and knows_sdpa):
+        attention.register()
+        return attention.SDPA_CAUSAL
+    return "eager" if model.attention == "auto" else model.attention

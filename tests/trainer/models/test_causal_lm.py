@@ -1,9 +1,13 @@
 """Pythia's sizes, a reproducible initialisation, and the loss against its definition."""
 
+import math
+from typing import Any
+
 import pytest
 import torch
 
-from trainer.models.causal_lm import build_model, token_losses
+from trainer.models import size
+from trainer.models.causal_lm import CausalLM, build_model, layers_of, token_losses
 from trainer.models.settings import ModelConfig
 
 TINY = ModelConfig.model_validate({"name": "tiny", "vocab_size": 256})
@@ -23,7 +27,29 @@ def test_the_presets_have_pythia_s_parameter_counts(name: str, num_parameters: i
     with torch.device("meta"):
         model = build_model(config, seq_len=2048, seed=1)
     assert sum(p.numel() for p in model.parameters()) == num_parameters
-    assert config.num_parameters == num_parameters
+    assert size.num_parameters(config) == num_parameters
+
+
+def test_weights_are_drawn_as_pythia_s_were() -> None:
+    """small_init and wang_init of the GPT-NeoX code; biases 0, norms 1."""
+    config = ModelConfig.model_validate({"name": "tiny", "n_layers": 3, "d_model": 128, "vocab_size": 1024})
+    small, wang = math.sqrt(2 / (5 * 128)), 2 / 3 / math.sqrt(128)
+    expected = {
+        "embed_in": small,
+        "embed_out": small,
+        "query_key_value": small,
+        "dense_h_to_4h": small,
+        "attention.dense": wang,
+        "dense_4h_to_h": wang,
+    }
+    for name, weight in build_model(config, seq_len=16, seed=3).model.named_parameters():
+        if weight.ndim == 1:
+            assert torch.equal(weight, torch.full_like(weight, float("norm" in name and name.endswith("weight"))))
+            continue
+        (std,) = (std for key, std in expected.items() if name.removesuffix(".weight").endswith(key))
+        error = 4 / math.sqrt(2 * weight.numel())  # four standard errors of a standard deviation
+        assert weight.std().item() == pytest.approx(std, rel=error), name
+        assert abs(weight.mean().item()) < 4 * std / math.sqrt(weight.numel()), name
 
 
 def test_embeddings_are_untied_and_the_seed_decides_the_weights() -> None:
@@ -79,3 +105,56 @@ def test_the_package_gives_build_model() -> None:
     assert trainer.models.build_model is build_model
     with pytest.raises(AttributeError):
         trainer.models.build_models  # noqa: B018
+
+
+def gradients_of(model: CausalLM) -> tuple[float, list[torch.Tensor]]:
+    batch = {"tokens": torch.arange(48).reshape(3, 16)}
+    loss = model.loss(model.train()(batch), batch)
+    loss.backward()
+    return loss.item(), [p.grad for p in model.parameters()]
+
+
+def test_checkpointed_activations_change_neither_loss_nor_gradient() -> None:
+    plain, checkpointed = (build_model(TINY, seq_len=16, seed=1) for _ in range(2))
+    checkpointed.checkpoint_activations()
+    calls = []
+    layers_of(checkpointed.model)[0].mlp.register_forward_pre_hook(lambda *_: calls.append(1))
+    (loss, gradients), (same, others) = gradients_of(plain), gradients_of(checkpointed)
+    assert loss == same
+    assert all(torch.equal(a, b) for a, b in zip(gradients, others, strict=True))
+    assert len(calls) == 2  # once more in the backward pass
+
+
+@pytest.mark.parametrize("attention", ["auto", "sdpa"])
+def test_every_implementation_of_attention_gives_the_same(attention: str) -> None:
+    eager, other = (
+        build_model(ModelConfig.model_validate({**TINY.model_dump(), "attention": a}), seq_len=16, seed=1)
+        for a in ("eager", attention)
+    )
+    (loss, gradients), (same, others) = gradients_of(eager), gradients_of(other)
+    assert loss == pytest.approx(same, rel=1e-6)
+    assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(gradients, others, strict=True))
+
+
+def test_sdpa_gets_no_mask_even_where_compile_traces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a mask the flash kernel does not run."""
+    masks = []
+    plain = torch.nn.functional.scaled_dot_product_attention
+
+    def spy(*args: torch.Tensor, attn_mask: torch.Tensor | None = None, **kwargs: Any) -> torch.Tensor:
+        masks.append((attn_mask, kwargs.get("is_causal")))
+        return plain(*args, attn_mask=attn_mask, **kwargs)
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", spy)
+    monkeypatch.setattr("transformers.masking_utils.is_torchdynamo_compiling", lambda: True)
+    build_model(TINY, seq_len=16, seed=1)({"tokens": torch.zeros(1, 16, dtype=torch.long)})
+    assert masks == [(None, True)] * 2
+
+
+def test_in_bf16_the_loss_is_float32_and_near() -> None:
+    model, batch = build_model(TINY, seq_len=16, seed=1), {"tokens": torch.arange(48).reshape(3, 16)}
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        logits = model(batch)
+        loss = model.loss(logits, batch)
+    assert (logits.dtype, loss.dtype) == (torch.bfloat16, torch.float32)
+    assert loss.item() == pytest.approx(model.loss(model(batch), batch).item(), rel=1e-2)
