@@ -8,8 +8,9 @@ from composer.utils import dist
 from trainer.checkpoints import Checkpoints
 from trainer.config import Config
 from trainer.dynamic import CorpusLosses, DynamicMixing
+from trainer.evaluation.callback import HeldOut, rows_of_rank
+from trainer.evaluation.settings import reference_of
 from trainer.feed import Feed
-from trainer.heldout import HeldOut
 from trainer.live import Link, Live, trainer_name
 from trainer.models.causal_lm import CausalLM
 from trainer.optimization.curve import curve_of
@@ -29,11 +30,11 @@ def callbacks_of(config: Config, sources: Sources, feed: Feed, model: CausalLM) 
     held_out = None
     if config.eval:
         held_out = HeldOut(
-            sources.held_out_rows(config.eval.num_samples),
+            rows_of_rank(sources, config.eval, rank=dist.get_global_rank(), num_ranks=dist.get_world_size()),
             file=file,
             interval=config.steps(config.eval.interval),
             num_steps=num_steps,
-            batch_size=config.device_train_microbatch_size or feed.batch_size,
+            reference=reference_of(config),
             switchpoints=lambda: feed.switchpoints,
         )
         callbacks.append(held_out)
@@ -43,8 +44,7 @@ def callbacks_of(config: Config, sources: Sources, feed: Feed, model: CausalLM) 
             link = Link(config.service, sources.definition, trainer=trainer_name(config))
 
         def report() -> tuple[Mapping[str, float], Mapping[str, int]]:
-            losses = {f"eval/{name}/loss": loss for name, loss in held_out.last.items()} if held_out else {}
-            return {**record.metrics, **losses}, record.totals
+            return {**record.metrics, **(held_out.last if held_out else {})}, record.totals
 
         callbacks.append(Live(feed, link=link, config=config.service, report=report))
     if config.dynamic:

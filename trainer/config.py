@@ -19,6 +19,7 @@ from mixer.proposing import Proposer
 from mixer.rails import Rails
 from mixer.ramp import Ramp
 from trainer.errors import ConfigError
+from trainer.evaluation.settings import EvalConfig
 from trainer.models.settings import FsdpConfig, ModelConfig
 from trainer.optimization.settings import LearningRateConfig, OptimizerConfig
 from trainer.section import Duration, PositiveFloat, Section
@@ -65,13 +66,6 @@ class ReadingConfig(Section):
     attempts: PositiveInt = 6
     timeout: PositiveFloat = 60.0
     allow_different_data_and_lose_reproducibility: bool = False
-
-
-class EvalConfig(Section):
-    """Held-out loss of every corpus: every `interval`, at each switchpoint and at the end."""
-
-    interval: Duration = "1000ba"
-    num_samples: PositiveInt = 512
 
 
 class ServiceConfig(Section):

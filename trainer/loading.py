@@ -20,6 +20,7 @@ from mixer.batching import parse_num_steps
 from mixer.errors import ProposingError
 from trainer.config import PROPOSERS, Config, DynamicConfig
 from trainer.errors import ConfigError
+from trainer.evaluation import settings as evaluation
 from trainer.models.settings import problems as model_problems
 from trainer.optimization import curve
 from trainer.overrides import read_run
@@ -142,7 +143,7 @@ def _schedule_problems(raw: Mapping[str, Any]) -> list[str]:
 
 def _consistency_problems(config: Config) -> list[str]:
     """What single keys cannot know: lengths of time, and numbers that must fit each other."""
-    problems = [*_length_problems(config), *curve.problems(config)]
+    problems = [*_length_problems(config), *curve.problems(config), *evaluation.problems(config)]
     if config.dynamic and not problems:
         problems += _dynamic_problems(config, config.dynamic)
     problems += model_problems(config)

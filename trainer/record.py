@@ -4,14 +4,15 @@ One JSON object a line, by rank 0, of two kinds, with dynamic mixing three:
 
     {"step": 12, "loss": 5.31, "lr": 0.0003, "counts": {"c4": 13, "code": 3}, "digest": "9f…", "tokens": 53248,
      "revision": 0, "time": 1760000000.0, "data": {"wait_s": 0.0002, "hits": 3, "misses": 0, …}}
-    {"step": 20, "eval": {"c4": 5.12, "code": 4.98}}
+    {"step": 20, "eval": {"c4": 5.12, "code": 4.98}, "eval_batch_means": {…}, "forgetting": {"c4": {"9": 0.02}}}
     {"step": 20, "corpus_loss": {"c4": 5.27, "code": 5.03}}
 
 `step` of the first kind is the 0-based step that was trained, `loss` its mean over tokens and all ranks in nats,
 `counts` the samples of each corpus as they were read, `tokens` the tokens of the run up to and including it,
 `revision` the newest revision known, `data` what it cost to have the batch (`trainer.spent.Spent`). `step` of the
-others is the number of steps trained before them; `corpus_loss` is the mean training loss of each corpus since the line
-of this kind before.
+others is the number of steps trained before them. `eval`: held-out losses, means over tokens in nats, and as means of
+batch means; `forgetting`: of the reference corpus, the loss now minus the loss at a switchpoint. `corpus_loss` is the
+mean training loss of each corpus since the line of this kind before.
 
 `digest` proves which samples were trained on, whatever the number of ranks, workers or microbatches: BLAKE2b of
 16 bytes over the concatenation, in slot order, of the BLAKE2b of 8 bytes of each row as little-endian uint32.

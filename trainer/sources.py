@@ -8,7 +8,7 @@ that would read a corpus more often than its cap allows. No torch, no composer.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -80,12 +80,14 @@ class Sources:
             frontier=0 if self.config.service or self.config.dynamic else None,
         )
 
-    def held_out_rows(self, num_samples: int) -> dict[str, np.ndarray]:
-        """The first `num_samples` rows of each held-out split, [n, seq_len]."""
-        return {
-            name: RowReader([corpus]).read(np.arange(min(num_samples, corpus.num_samples)))
-            for name, corpus in sorted(self.held_out.items())
-        }
+    def held_out_rows(self, name: str, chosen: np.ndarray) -> dict[str, np.ndarray]:
+        """Rows of a held-out split by their numbers [n], as a batch: {"tokens": [n, seq_len]}."""
+        return {"tokens": RowReader([self.held_out[name]]).read(chosen)}
+
+    def num_held_out(self, name: str, wanted: int | Literal["all"]) -> int:
+        """How many rows of a held-out split are evaluated, over all ranks."""
+        there = int(self.held_out[name].num_samples)
+        return there if wanted == "all" else min(wanted, there)
 
     @property
     def definition(self) -> dict[str, Any]:

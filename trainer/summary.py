@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 import yaml
 
 from trainer.config import Config
+from trainer.evaluation import settings as evaluation
 from trainer.models.lines import lines as model_lines
 from trainer.optimization import curve
 from trainer.sources import Sources
@@ -34,9 +35,7 @@ def _quantities(config: Config) -> Iterator[str]:
         yield f"  from {row.start:,}ba{'':<4}{row.size:,} × {config.seq_len:,} = {tokens:,}"
     yield f"tokens / run    {config.num_steps:,} steps, {schedule.num_tokens:,}"
     yield from curve.lines(config)
-    if config.eval:
-        interval, num_samples = config.steps(config.eval.interval), config.eval.num_samples
-        yield f"evaluation      every {interval:,} steps, {num_samples:,} samples a corpus"
+    yield from evaluation.lines(config)
     if config.save_folder:
         yield f"checkpoints     every {config.steps(config.save_interval):,} steps in {config.save_folder}"
     if config.service:

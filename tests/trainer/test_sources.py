@@ -50,9 +50,10 @@ def test_a_cap_that_would_be_passed_is_refused(corpora: Path, tmp_path: Path) ->
 
 def test_held_out_rows_are_the_first_of_each_split(corpora: Path, tmp_path: Path) -> None:
     sources = sources_of(corpora, tmp_path, eval={"interval": 5})
-    for name, rows in sources.held_out_rows(5).items():
+    for name in NAMES:
+        rows = sources.held_out_rows(name, np.arange(5))["tokens"]
         assert np.array_equal(rows, make_rows(name, num_samples=21, seed=1)[:5])
-    assert [len(rows) for rows in sources.held_out_rows(500).values()] == [21, 21, 21]
+    assert [sources.num_held_out("c4", wanted) for wanted in (5, 500, "all")] == [5, 21, 21]
 
 
 def test_the_service_is_told_all_that_decides_the_order(corpora: Path, tmp_path: Path) -> None:
@@ -72,7 +73,9 @@ def test_a_remote_corpus_is_fetched_and_its_held_out_split_beside_it(corpora: Pa
     rows = sources.rows()
     first = int(rows.bases[sources.names.index("c4")])
     assert np.array_equal(rows.read(np.arange(first, first + 3)), make_rows("c4", num_samples=300, seed=0)[:3])
-    assert np.array_equal(sources.held_out_rows(5)["c4"], make_rows("c4", num_samples=21, seed=1)[:5])
+    assert np.array_equal(
+        sources.held_out_rows("c4", np.arange(5))["tokens"], make_rows("c4", num_samples=21, seed=1)[:5]
+    )
     assert (tmp_path / "cache" / "c4" / "holdout" / "shard.00000.mds").is_file()
 
 
