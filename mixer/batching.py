@@ -12,7 +12,7 @@ from math import ceil
 from operator import attrgetter
 from typing import Any, NamedTuple
 
-from mixer.duration import parse_time
+from mixer.duration import parse_time, split_time
 from mixer.errors import ScheduleError
 
 
@@ -72,11 +72,13 @@ class Batching:
 def parse_batch_sizes(
     obj: Any, first: Batching, *, seq_len: int, num_steps: int | None, place: str, problems: list[str]
 ) -> Batching:
-    """`first`, then [{"start": time, "global_batch_size": samples}, ...].
+    """`first`, then [{"start": time, "global_batch_size": samples}, ...], or a warm-up in short (`_warm_up`).
 
     A start in tokens is reached with the sizes before it. Appends to `problems` what is wrong, each with its place, and
     leaves that out. `num_steps` is None where the run's length is still to be found; no start is then a share of it.
     """
+    if isinstance(obj, Mapping):
+        obj = _warm_up(obj, first.rows[0].size, place, problems)
     if not isinstance(obj, list | tuple):
         problems.append(f"expected a list of {{start: 1000ba, global_batch_size: 512}}, found {obj!r} @ {place}")
         return first
@@ -101,6 +103,38 @@ def parse_batch_sizes(
             batching = batching.then(start, size)
         last = max(start, last)
     return batching
+
+
+def _warm_up(obj: Mapping[Any, Any], size: int, place: str, problems: list[str]) -> list[dict[str, Any]]:
+    """{"to": samples, "length": time, "increments": count} as a list of batch sizes; empty, and problems, where wrong.
+
+    From `size` up (or down) in equal increments at equal distances; the last of them, to `to`, is at `length`, which is
+    steps or tokens.
+    """
+    if obj.keys() != {"to", "length", "increments"}:
+        problems.append(
+            f"a warm-up has exactly the keys 'to', 'length' and 'increments', found {dict(obj)!r} @ {place}"
+        )
+        return []
+    number, unit = split_time(obj["length"])
+    target, count = parse_size(obj["to"], f"{place}.to", problems), obj["increments"]
+    if unit not in ("ba", "tok") or number <= 0:
+        problems.append(f"expected a length like '6000ba' or '12.6e9tok', found {obj['length']!r} @ {place}.length")
+    elif isinstance(count, bool) or not isinstance(count, int) or count < 1:
+        problems.append(f"expected a whole number of at least 1, found {count!r} @ {place}.increments")
+    elif target and (target == size or (target - size) % count):
+        problems.append(
+            f"from {size} to {target} samples is no whole number of samples in each of {count} increments @ {place}"
+        )
+    elif target:
+        return [
+            {
+                "start": f"{ceil(number * step / count)}{unit}",
+                "global_batch_size": size + (target - size) * step // count,
+            }
+            for step in range(1, count + 1)
+        ]
+    return []
 
 
 def parse_size(value: Any, place: str, problems: list[str]) -> int:

@@ -21,6 +21,14 @@ def parse_steps(value: object, *, tokens_per_step: int, num_steps: int | None = 
     return parse_time(value, step_at=lambda tokens: ceil(tokens / tokens_per_step), num_steps=num_steps)
 
 
+def split_time(value: object) -> tuple[Fraction, str]:
+    """A time as its number and its unit, "ba" for a plain integer; (0, "") where it is none."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return Fraction(value), "ba"
+    match = _FORM.fullmatch(value) if isinstance(value, str) and len(value) <= 40 else None
+    return (Fraction(match[1].replace("_", "")), match[2]) if match else (Fraction(0), "")
+
+
 def parse_time(value: object, *, step_at: Callable[[Fraction], int], num_steps: int | None) -> int:
     """As `parse_steps`, where `step_at` gives the first step at or past a number of tokens."""
     if isinstance(value, bool) or not isinstance(value, int | str):
@@ -29,10 +37,9 @@ def parse_time(value: object, *, step_at: Callable[[Fraction], int], num_steps: 
         if value < 0:
             raise ValueError(f"steps must not be negative, found {value}")
         return value
-    match = _FORM.fullmatch(value) if len(value) <= 40 else None
-    if not match:
+    number, unit = split_time(value)
+    if not unit:
         raise ValueError(f"expected a time like '6000ba', '12.6e9tok' or '0.1dur', found '{value}'")
-    number, unit = Fraction(match[1].replace("_", "")), match[2]
     if unit == "tok":
         return step_at(number)
     if unit == "dur":

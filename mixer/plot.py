@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from io import BytesIO
 from itertools import cycle, islice, product
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,10 +32,21 @@ LINEAR_EPOCHS = 20  # if any corpus is read more often, the scale is linear up t
 _F64 = NDArray[np.float64]
 
 
-def plot_plan(plan: Plan, path: str | Path, *, title: str, frontier: int | None = None) -> None:
+class Curve(NamedTuple):
+    """Something that has a value at each of `steps`, which ascend, as a learning rate has."""
+
+    label: str
+    steps: Sequence[int]
+    values: Sequence[float]
+
+
+def plot_plan(
+    plan: Plan, path: str | Path, *, title: str, frontier: int | None = None, curve: Curve | None = None
+) -> None:
     """Write the picture to `path`, in the format its ending says (.svg, .png, .pdf).
 
-    Steps below `frontier` are marked as frozen. Raises MixerError without matplotlib or for an unknown ending.
+    Steps below `frontier` are marked as frozen; `curve` is drawn over the mixture, with a scale of its own. Raises
+    MixerError without matplotlib or for an unknown ending, OSError where nothing can be written.
     """
     try:
         import matplotlib.style
@@ -48,7 +59,7 @@ def plot_plan(plan: Plan, path: str | Path, *, title: str, frontier: int | None 
         ["default", {"svg.hashsalt": "switchpoint", "hatch.linewidth": 0.5, "text.parse_math": False}]
     ):
         figure = Figure(figsize=(11, 6.5), layout="constrained")
-        _draw(figure, plan, title, frontier)
+        _draw(figure, plan, title, frontier, curve)
         try:
             figure.savefig(picture, format=kind, dpi=120, metadata=_UNDATED.get(kind, {}))
         except ValueError as error:
@@ -63,18 +74,23 @@ def plot_plan(plan: Plan, path: str | Path, *, title: str, frontier: int | None 
 _UNDATED: dict[str, dict[str, Any]] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {"Software": None}}
 
 
-def _draw(figure: Any, plan: Plan, title: str, frontier: int | None) -> None:
+def _draw(figure: Any, plan: Plan, title: str, frontier: int | None, curve: Curve | None) -> None:
     forecast = plan.forecast()
     names = _in_order_of_use(plan, forecast)
     looks = _looks(len(names))
-    weights, epochs = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
+    heights = (3, 2, 1) if plan.schedule.batch_sizes else (3, 2)
+    weights, epochs, *others = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights)
     _draw_weights(weights, plan, names, looks)
     _draw_epochs(epochs, plan, names, looks)
-    _draw_steps((weights, epochs), plan, frontier)
+    for axes in others:
+        _draw_batch_sizes(axes, plan)
+    if curve:
+        _draw_curve(weights, curve)
+    _draw_steps((weights, epochs, *others), plan, frontier)
     num_steps = plan.schedule.num_steps
     weights.set(ylabel="share of each step", ylim=(0, 1), xlim=(0, num_steps))
     epochs.set(ylabel="times read")
-    epochs.xaxis.set_major_formatter(_scaled(num_steps))
+    (weights, epochs, *others)[-1].xaxis.set_major_formatter(_scaled(num_steps))
     _add_tokens(weights, plan)
     figure.suptitle(title, fontsize="large")
     _add_legend(figure, weights, [f"{name}  {_times(forecast[name].epochs)}" for name in names])
@@ -149,6 +165,30 @@ def _draw_epochs(axes: Any, plan: Plan, names: Sequence[str], looks: Sequence[tu
     axes.set_ylim(bottom=0)
 
 
+def _draw_batch_sizes(axes: Any, plan: Plan) -> None:
+    from matplotlib.ticker import StrMethodFormatter
+
+    rows = plan.schedule.batching.rows
+    steps, sizes = [row.start for row in rows], [row.size for row in rows]
+    axes.step([*steps, plan.schedule.num_steps], [*sizes, sizes[-1]], where="post", color="black", linewidth=1.4)
+    axes.set(ylabel="batch size", ylim=(0, 1.15 * max(sizes)))
+    if len(sizes) <= MAX_MARKS:
+        axes.set_yticks(sorted({0, *sizes}))
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
+
+
+def _draw_curve(axes: Any, curve: Curve) -> None:
+    """Over the areas, outlined so that it is seen on any of their colours."""
+    from matplotlib.patheffects import Normal, Stroke
+    from matplotlib.ticker import StrMethodFormatter
+
+    other = axes.twinx()
+    outlined = [Stroke(linewidth=4.5, foreground="white"), Normal()]
+    other.plot(curve.steps, curve.values, color="black", linewidth=1.8, path_effects=outlined)
+    other.set(ylabel=curve.label, ylim=(0, 1.06 * max(curve.values, default=0) or 1))
+    other.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+
+
 def _repeats(plan: Plan, name: str, most: int) -> list[tuple[int, int]]:
     """(step, n) where a corpus has been read n times and begins again, n up to `most`."""
     order = plan.order_of(name)
@@ -174,7 +214,7 @@ def _draw_steps(panels: Sequence[Any], plan: Plan, frontier: int | None) -> None
             textcoords="offset points",
             ha="right" if near_end else "left",
         )
-    panels[1].set_xlabel("step" if drawn else f"step (with {len(switchpoints):,} switchpoints)")
+    panels[-1].set_xlabel("step" if drawn else f"step (with {len(switchpoints):,} switchpoints)")
 
 
 def _add_tokens(axes: Any, plan: Plan) -> None:

@@ -1,5 +1,6 @@
 """Which callbacks a run has, in the order in which they act on one event."""
 
+import sys
 from collections.abc import Mapping
 
 from composer import Callback
@@ -12,21 +13,25 @@ from trainer.evaluation.callback import HeldOut, rows_of_rank
 from trainer.evaluation.settings import reference_of
 from trainer.feed import Feed
 from trainer.live import Link, Live, trainer_name
+from trainer.loggers.terminal import Bar, StepLines
 from trainer.models.causal_lm import CausalLM
 from trainer.optimization.curve import curve_of
 from trainer.optimization.optimizer import LearningRate
-from trainer.record import MetricsFile, Record, StepLines
+from trainer.record import MetricsFile, Record
 from trainer.sources import Sources
+from trainer.speed import Speed
 
 
 def callbacks_of(config: Config, sources: Sources, feed: Feed, model: CausalLM) -> list[Callback]:
     """Rate, record, evaluation, live schedule, dynamic mixing, checkpoints, each after those before it."""
     num_steps = config.num_steps
     file = MetricsFile(config.metrics_file)
-    record = Record(file, feed, interval=config.log_interval)
+    speed = Speed(num_devices=dist.get_world_size(), num_tokens=config.base_schedule().num_tokens)
+    record = Record(file, feed, interval=config.log_interval, speed=speed)
     rate = LearningRate(curve_of(config.lr_schedule, config.base_schedule()))
     lines = StepLines(record, interval=config.log_interval, num_steps=num_steps)
-    callbacks: list[Callback] = [rate, record, lines]
+    shown = Bar(record, num_steps=num_steps) if sys.stderr.isatty() else lines
+    callbacks: list[Callback] = [rate, record, shown]
     held_out = None
     if config.eval:
         held_out = HeldOut(

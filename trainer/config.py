@@ -20,6 +20,7 @@ from mixer.rails import Rails
 from mixer.ramp import Ramp
 from trainer.errors import ConfigError
 from trainer.evaluation.settings import EvalConfig
+from trainer.loggers.settings import LoggersConfig
 from trainer.models.settings import FsdpConfig, ModelConfig
 from trainer.optimization.settings import LearningRateConfig, OptimizerConfig
 from trainer.section import Duration, PositiveFloat, Section
@@ -156,6 +157,7 @@ class Config(Section):
     autoresume: bool = False
     metrics_file: Path | None = None
     log_interval: PositiveInt = 10
+    loggers: LoggersConfig = LoggersConfig()
 
     def with_token(self, token: str | None) -> "Config":
         """This configuration with the service's token, unless it has one or none is given; ConfigError for none."""

@@ -3,16 +3,18 @@
 One JSON object a line, by rank 0, of two kinds, with dynamic mixing three:
 
     {"step": 12, "loss": 5.31, "lr": 0.0003, "counts": {"c4": 13, "code": 3}, "digest": "9f…", "tokens": 53248,
-     "revision": 0, "time": 1760000000.0, "data": {"wait_s": 0.0002, "hits": 3, "misses": 0, …}}
+     "revision": 0, "time": 1760000000.0, "data": {"wait_s": 0.0002, "hits": 3, "misses": 0, …},
+     "speed": {"speed/tokens_per_s": 81920.0, …}}
     {"step": 20, "eval": {"c4": 5.12, "code": 4.98}, "eval_batch_means": {…}, "forgetting": {"c4": {"9": 0.02}}}
     {"step": 20, "corpus_loss": {"c4": 5.27, "code": 5.03}}
 
 `step` of the first kind is the 0-based step that was trained, `loss` its mean over tokens and all ranks in nats,
 `counts` the samples of each corpus as they were read, `tokens` the tokens of the run up to and including it,
-`revision` the newest revision known, `data` what it cost to have the batch (`trainer.spent.Spent`). `step` of the
-others is the number of steps trained before them. `eval`: held-out losses, means over tokens in nats, and as means of
-batch means; `forgetting`: of the reference corpus, the loss now minus the loss at a switchpoint. `corpus_loss` is the
-mean training loss of each corpus since the line of this kind before.
+`revision` the newest revision known, `data` what it cost to have the batch (`trainer.spent.Spent`), `speed` how fast
+the last steps were, with the memory used (`trainer.speed`). `step` of the others is the number of steps trained before
+them. `eval`: held-out losses, means over tokens in nats, and as means of batch means; `forgetting`: of the reference
+corpus, the loss now minus the loss at a switchpoint. `corpus_loss` is the mean training loss of each corpus since the
+line of this kind before.
 
 `digest` proves which samples were trained on, whatever the number of ranks, workers or microbatches: BLAKE2b of
 16 bytes over the concatenation, in slot order, of the BLAKE2b of 8 bytes of each row as little-endian uint32.
@@ -25,7 +27,6 @@ skip what is not JSON.
 
 import hashlib
 import json
-import logging
 import os
 import time
 from collections.abc import Mapping
@@ -37,9 +38,8 @@ from composer import Callback, Logger, State
 from composer.utils import dist
 
 from trainer.feed import Feed
+from trainer.speed import Speed, memory_bytes
 from trainer.spent import Spent, of_all_ranks
-
-log = logging.getLogger(__name__)
 
 
 def digest_rows(rows: np.ndarray) -> str:
@@ -77,7 +77,9 @@ class Record(Callback):
     What was read, and under which revision, it asks of `feed`; every `interval` steps also which shards come next.
     """
 
-    def __init__(self, file: MetricsFile, feed: Feed, *, interval: int) -> None:
+    def __init__(self, file: MetricsFile, feed: Feed, *, interval: int, speed: Speed) -> None:
+        self.speed = speed
+        self._before = (0, 0)  # samples and tokens of the run before the step
         self.last: dict[str, Any] = {}
         self.next_uses: dict[str, float] = {}
         self._interval = interval
@@ -91,6 +93,10 @@ class Record(Callback):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.totals |= state["totals"]
+
+    def before_dataloader(self, state: State, logger: Logger) -> None:
+        self._before = int(state.timestamp.sample), int(state.timestamp.token)
+        self.speed.begin()
 
     def after_dataloader(self, state: State, logger: Logger) -> None:
         names = self._feed.names
@@ -108,6 +114,7 @@ class Record(Callback):
         }
 
     def batch_end(self, state: State, logger: Logger) -> None:
+        speed = self._end_of_step(state)
         counts = self.last["counts"]
         for name, count in counts.items():
             self.totals[name] += count
@@ -118,18 +125,31 @@ class Record(Callback):
             "tokens": int(state.timestamp.token),
             "revision": self._feed.ledger.number,
             "time": time.time(),
+            "speed": speed,
         }
         self._file.write(self.last)
-        logger.log_metrics({f"share/{name}": share for name, share in shares(counts).items()})
-        logger.log_metrics({f"share_so_far/{name}": share for name, share in shares(self.totals).items()})
-        logger.log_metrics(Spent(**self.last["data"]).metrics())
-        if self.last["step"] % self._interval == 0:
+        shown = {f"share/{name}": share for name, share in shares(counts).items()}
+        shown |= {f"share_so_far/{name}": share for name, share in shares(self.totals).items()}
+        step = self.last["step"]  # that was trained, as everywhere here; Composer's own time is one further
+        logger.log_metrics({**shown, **Spent(**self.last["data"]).metrics(), **speed}, step=step)
+        if step % self._interval == 0:
             self.next_uses = {
                 f"data/next_{what}/{name}": float(value)
                 for name, (step, shard) in self._feed.next_uses(self.last["step"]).items()
                 for what, value in (("need_at_step", step), ("shard", shard))
             }
-            logger.log_metrics(self.next_uses)
+            logger.log_metrics(self.next_uses, step=step)
+
+    def _end_of_step(self, state: State) -> dict[str, float]:
+        samples, tokens = int(state.timestamp.sample) - self._before[0], int(state.timestamp.token) - self._before[1]
+        self.speed.end(
+            samples=samples,
+            tokens=tokens,
+            seq_len=tokens // samples,
+            wait_s=self.last["data"]["wait_s"],
+            tokens_so_far=int(state.timestamp.token),
+        )
+        return {**self.speed.metrics, **memory_bytes()}
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -137,37 +157,11 @@ class Record(Callback):
         last = {key: self.last[key] for key in ("loss", "lr") if key in self.last}
         so_far = {f"{name}_so_far": value for name, value in self.spent.metrics().items()}
         shown = {f"share_so_far/{name}": share for name, share in shares(self.totals).items()}
-        return {**last, **Spent(**self.last.get("data", {})).metrics(), **so_far, **shown, **self.next_uses}
+        spent, speed = Spent(**self.last.get("data", {})).metrics(), self.last.get("speed", {})
+        return {**last, **speed, **spent, **so_far, **shown, **self.next_uses}
 
 
 def shares(counts: Mapping[str, int]) -> dict[str, float]:
     """Counts of samples as shares of their sum."""
     total = max(1, sum(counts.values()))
     return {name: count / total for name, count in counts.items()}
-
-
-class StepLines(Callback):
-    """One line every `interval` steps through logging, where there is no terminal for a progress bar."""
-
-    def __init__(self, record: Record, *, interval: int, num_steps: int) -> None:
-        self._record = record
-        self._interval = interval
-        self._num_steps = num_steps
-        self._since = (0, time.monotonic())
-
-    def fit_start(self, state: State, logger: Logger) -> None:
-        self._since = (int(state.timestamp.batch), time.monotonic())
-
-    def batch_end(self, state: State, logger: Logger) -> None:
-        done = int(state.timestamp.batch)
-        if done % self._interval and done != self._num_steps:
-            return
-        (before, then), now = self._since, time.monotonic()
-        self._since = (done, now)
-        last = self._record.last
-        mixture = " ".join(f"{name} {share:.3f}" for name, share in shares(last["counts"]).items())
-        rate = (done - before) / max(now - then, 1e-9)
-        log.info(
-            "step %d/%d  loss %.4f  lr %.3g  %s  %.2f steps/s",
-            done, self._num_steps, last["loss"], last["lr"], mixture, rate,
-        )  # fmt: skip

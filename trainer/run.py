@@ -20,14 +20,16 @@ from trainer.config import Config
 from trainer.errors import TrainerError
 from trainer.loading import load
 from trainer.sources import Sources, open_sources
-from trainer.summary import as_yaml, describe
+from trainer.summary import as_yaml, describe, plot
 
 log = logging.getLogger("trainer")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse the command line, check everything, then train; returns the exit code."""
-    options = _parser().parse_intermixed_args(arguments)
+    options = (parser := _parser()).parse_intermixed_args(arguments)
+    if options.plot and not options.dry_run:
+        parser.error("--plot needs --dry-run")
     logging.basicConfig(format="%(message)s", stream=sys.stdout)
     first_rank = os.environ.get("RANK", "0") == "0"
     log.setLevel(logging.INFO if first_rank else logging.WARNING)
@@ -37,6 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         log.info("%s", describe(config, sources))
         if options.dry_run:
             log.info("configuration\n%s", as_yaml(config))
+            if options.plot:
+                plot(config, sources, options.plot)
         else:
             train(config, sources)
     except TrainerError as error:
@@ -59,11 +63,13 @@ def train(config: Config, sources: Sources) -> None:
     from trainer.callbacks import callbacks_of
     from trainer.checkpoints import resume_point
     from trainer.feed import Feed
+    from trainer.loggers.destinations import destinations
     from trainer.models.causal_lm import build_model
     from trainer.optimization.optimizer import build_optimizer
 
     device = config.device if config.device != "auto" else ("gpu" if torch.cuda.is_available() else "cpu")
     dist.initialize_dist(device)
+    loggers = destinations(config)
     load_path = resume_point(config)
     first_here = dist.get_global_rank() - dist.get_local_rank()
     feed = Feed(
@@ -90,7 +96,8 @@ def train(config: Config, sources: Sources) -> None:
         device_train_microbatch_size=min(config.device_train_microbatch_size or feed.batch_size, feed.batch_size),
         seed=config.seed,
         load_path=None if load_path is None else str(load_path),
-        progress_bar=sys.stderr.isatty(),
+        loggers=loggers,
+        progress_bar=False,
     )
     done = int(trainer.state.timestamp.batch)
     if done >= config.num_steps:
@@ -111,6 +118,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("config", type=Path, metavar="cfg.yaml", help="the configuration of the run")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="replaces a key; or a file, laid over")
     parser.add_argument("--dry-run", action="store_true", help="print what would be done, and the forecast, and stop")
+    parser.add_argument("--plot", type=Path, metavar="out.svg", help="with --dry-run: a picture of mixture and rate")
     return parser
 
 

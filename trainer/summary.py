@@ -4,10 +4,15 @@ Arithmetic only: no torch, no composer, nothing is read but what `Sources` alrea
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import yaml
 
+from mixer.plot import Curve, plot_plan
 from trainer.config import Config
+from trainer.errors import ConfigError
 from trainer.evaluation import settings as evaluation
 from trainer.models.lines import lines as model_lines
 from trainer.optimization import curve
@@ -21,8 +26,22 @@ def describe(config: Config, sources: Sources) -> str:
 
 def as_yaml(config: Config) -> str:
     """The whole configuration with every default, as a YAML file that gives the same run; without the token."""
-    values = config.model_dump(mode="json", exclude={"service": {"token"}}, exclude_none=True)
-    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True).rstrip()
+    return yaml.safe_dump(as_values(config), sort_keys=False, allow_unicode=True).rstrip()
+
+
+def as_values(config: Config) -> dict[str, Any]:
+    """What that file says, as plain values; without the token."""
+    return config.model_dump(mode="json", exclude={"service": {"token"}}, exclude_none=True)
+
+
+def plot(config: Config, sources: Sources, path: Path) -> None:
+    """A picture of the mixture, the learning rate and the batch size of every step; raises ConfigError, MixerError."""
+    steps, rates = curve.points(curve.curve_of(config.lr_schedule, config.base_schedule()), config.num_steps)
+    ungrouped = replace(sources, config=config.model_copy(update={"num_groups": 1}))  # reads as much of each corpus
+    try:
+        plot_plan(ungrouped.plan(), path, title=config.run_name, curve=Curve("learning rate", steps, rates))
+    except OSError as error:
+        raise ConfigError([str(error)]) from error
 
 
 def _quantities(config: Config) -> Iterator[str]:
@@ -40,6 +59,8 @@ def _quantities(config: Config) -> Iterator[str]:
         yield f"checkpoints     every {config.steps(config.save_interval):,} steps in {config.save_folder}"
     if config.service:
         yield f"live schedule   {config.service.url}, every {config.service.sync_interval} steps"
+    if names := ", ".join(config.loggers.model_dump(exclude_none=True)):
+        yield f"metrics to      {names}"
     if config.dynamic:
         yield (
             f"dynamic mixing  {config.dynamic.proposer}, every {config.steps(config.dynamic.every):,} steps, "

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from matplotlib.figure import Figure
 
 from mixer import MixerError, Plan, Schedule
-from mixer.plot import MAX_COLUMNS, MAX_LINES, RAMP_COLUMNS, _add_tokens, _columns, _looks, _repeats, plot_plan
+from mixer.plot import MAX_COLUMNS, MAX_LINES, RAMP_COLUMNS, Curve, _add_tokens, _columns, _looks, _repeats, plot_plan
 from tests.strategies import schedules
 
 
@@ -151,3 +151,16 @@ def test_an_ending_that_is_no_picture(tmp_path: Path) -> None:
     with pytest.raises(MixerError, match=r"cannot write .*plan\.foo: Format 'foo' is not supported"):
         plot_plan(plan_of(TWO), tmp_path / "plan.foo", title="run")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_curve_and_the_batch_sizes_are_drawn_with_scales_of_their_own(tmp_path: Path) -> None:
+    plan = plan_of(TWO)
+    plan = Plan(plan.schedule.with_batch_size(300, 24), {name: [2000] for name in plan.names}, data_seed=1)
+    path = tmp_path / "run.svg"
+    curve = Curve("learning rate", list(range(1000)), [step / 1e6 for step in range(1000)])
+    plot_plan(plan, path, title="run", curve=curve)
+    texts = re.findall(r"<!-- (.*?) -->", path.read_text())
+    for text in ("learning rate", "batch size", "24", "8", "0.001", "0.0008"):
+        assert text in texts
+    plot_plan(plan_of(TWO), path, title="run")
+    assert not {"learning rate", "batch size"} & set(re.findall(r"<!-- (.*?) -->", path.read_text()))

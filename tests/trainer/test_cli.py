@@ -1,5 +1,6 @@
 """The command lines as a user types them: help, dry run, wrong configurations, and Composer's launcher."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 
 from tests.trainer.conftest import run_config
 from tests.trainer.launch import last_of_each_step
+from trainer.run import main
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = str(ROOT / "trainer" / "run.py")
@@ -35,6 +37,19 @@ def test_a_dry_run_prints_the_arithmetic_and_the_forecast(corpora: Path, tmp_pat
     assert "warning: math repeats from step" in answer.stdout
     assert "data_seed: 3" in answer.stdout
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["cfg.yaml"]
+
+
+def test_a_dry_run_draws_mixture_and_learning_rate(
+    corpora: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config, picture = str(run_config(corpora, tmp_path, num_groups=2)), tmp_path / "run.svg"
+    assert main([config, "--dry-run", "--plot", str(picture)]) == 0
+    assert {"<!-- learning rate -->", "<!-- 0.003 -->"} <= set(re.findall(r"<!-- .*? -->", picture.read_text()))
+    assert main([config, "--dry-run", "--plot", str(tmp_path / "no" / "run.svg")]) == 2
+    assert main([config, "--dry-run", "--plot", str(tmp_path / "run.xyz")]) == 2
+    assert capsys.readouterr().err.count("\n") == 2
+    with pytest.raises(SystemExit):
+        main([config, "--plot", str(picture)])
 
 
 def test_a_dry_run_imports_neither_torch_nor_composer(corpora: Path, tmp_path: Path) -> None:

@@ -214,9 +214,11 @@ def test_a_truncated_shard_ends_the_run_with_one_line(num_workers: int, corpora:
 
 
 def test_the_batch_size_grows_in_the_middle_and_survives_a_crash_on_other_ranks(corpora: Path, tmp_path: Path) -> None:
-    """Batch-size warm-up: 8 samples a step, 16 from step 6, 24 from step 13; microbatches of 5 at most."""
+    """Batch-size warm-up: 8 samples a step, 16 from step 6, 24 from step 12; microbatches of 5 at most.
+
+    The learning rate is a function of the step alone."""
     phases = [{"start": 0, "mixture": {"c4": 1.0}}, {"start": 9, "mixture": {"c4": 0.7, "code": 0.3}}]
-    sizes = [{"start": "6ba", "global_batch_size": 16}, {"start": "13ba", "global_batch_size": 24}]
+    sizes = {"to": 24, "length": "12ba", "increments": 2}
     changes = {
         "global_batch_size": 8,
         "max_duration": "18ba",
@@ -235,9 +237,11 @@ def test_the_batch_size_grows_in_the_middle_and_survives_a_crash_on_other_ranks(
     assert list(lines) == list(range(18))
     for step, line in lines.items():
         batch = plan.batch(step)
-        assert sum(line["counts"].values()) == len(batch.corpus) == (8 if step < 6 else 16 if step < 13 else 24)
+        assert sum(line["counts"].values()) == len(batch.corpus) == (8 if step < 6 else 16 if step < 12 else 24)
         assert line["digest"] == digest_rows(rows.read(rows.bases[batch.corpus] + batch.sample_id))
-    assert lines[17]["tokens"] == (6 * 8 + 7 * 16 + 5 * 24) * 32
+        expected = (step + 1) / 4 if step < 4 else (0.01 + 0.99 * (1 + np.cos(np.pi * (step - 3) / 14)) / 2)
+        assert line["lr"] == pytest.approx(3e-3 * expected, rel=1e-9)
+    assert lines[17]["tokens"] == (6 * 8 + 6 * 16 + 6 * 24) * 32
 
 
 def test_another_batch_size_is_refused_with_what_to_do(undisturbed: Path, corpora: Path, tmp_path: Path) -> None:

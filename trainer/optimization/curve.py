@@ -6,12 +6,12 @@ later move no rate, so every rank and every rerun knows the whole curve before t
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from mixer import MixerError, Schedule
 from trainer.errors import ConfigError
-from trainer.optimization.schedules import Piece
+from trainer.optimization.schedules import Piece, lr_at
 from trainer.optimization.settings import (
     ConstantRate,
     LearningRateConfig,
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from trainer.config import Config
 
 _SWITCHPOINT = re.compile(r"\s*switchpoint(?:\s+([0-9]{1,6}))?\s*")
+NUM_POINTS = 400  # of a curve that is drawn
 WORDS = {
     "warmup": "a straight line",
     "linear": "a straight line",
@@ -65,6 +66,13 @@ def lines(config: "Config") -> Iterator[str]:
             cut = f" (of {piece.end - piece.start:,} steps)" if end < piece.end else ""
             name = "learning rate" if index == 0 else ""
             yield f"{name:<16}{steps}: {f'{piece.last:g}' if piece.shape == 'constant' else way}{cut}"
+
+
+def points(pieces: Sequence[Piece], num_steps: int) -> tuple[list[int], list[float]]:
+    """Steps and their rates, enough of them to draw the curve: all that begin or end a piece, and some between."""
+    ends = {step for piece in pieces for step in (piece.start, piece.end - 1) if step < num_steps}
+    steps = sorted({*ends, *range(0, num_steps, max(1, num_steps // NUM_POINTS)), num_steps - 1})
+    return steps, [lr_at(step, pieces) for step in steps]
 
 
 def _warm_up_and(rate: LearningRateConfig, schedule: Schedule, problems: list[str]) -> tuple[Piece, ...]:

@@ -1,0 +1,1 @@
+"""Where the metrics of a run go: files, TensorBoard, Weights & Biases, MLflow, the terminal."""
