@@ -33,7 +33,7 @@ PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
 
 
 class Rows(NamedTuple):
-    """What was read: `tokens` [n, seq_len] in the shards' own dtype, and the `addresses` [n] it stood at.
+    """What was read: `tokens` [n, row_size] in the shards' own dtype, and the `addresses` [n] it stood at.
 
     `counts` is what its process has done for it.
     """
@@ -110,7 +110,7 @@ class PlannedDataset(_Planned):
                 self.buffers.give_back(buffer)
             return torch.from_numpy(self.rows.read(addresses))
         if buffer is not None and self.buffers is not None:
-            shape = len(addresses), self.rows.seq_len
+            shape = len(addresses), self.rows.row_size
             out = self.buffers.rows(buffer, shape, self.rows.dtype)
             if out is not None:
                 self.rows.read(addresses, out=out)
@@ -151,7 +151,7 @@ class PlannedSampler(DistributedSampler[Any]):
         data = self._planned
         if data.num_buffers and data.buffers is None and isinstance(data.rows, RowReader):
             size = rank_batch_size(data._reading.plan.schedule.batch_size(data._reading.next_step), self.num_replicas)
-            data.buffers = Buffers(data.num_buffers, size * data.rows.seq_len * data.rows.dtype.itemsize)
+            data.buffers = Buffers(data.num_buffers, size * data.rows.row_size * data.rows.dtype.itemsize)
         return self._requests(data.buffers)
 
     def _requests(self, buffers: Buffers | None) -> Iterator[Request]:

@@ -355,12 +355,14 @@ def _read_manifest(folder: Path) -> _Manifest:
     path = folder / "corpus.json"
     try:
         data: dict[str, Any] = json.loads(path.read_bytes())
+        samples, seq_len = int(data["samples"]), int(data["parameters"]["seq_len"])
+        filled = "rows" in data["parameters"]  # each document is an example, filled up to a row
         manifest = _Manifest(
             sources=tuple(str(source["path"]) for source in data["sources"]),
             documents=int(data["documents"]),
-            tokens=int(data["tokens"]),
-            samples=int(data["samples"]),
-            seq_len=int(data["parameters"]["seq_len"]),
+            tokens=samples * seq_len if filled else int(data["tokens"]),
+            samples=samples,
+            seq_len=seq_len,
         )
         has_index = data.get("documents_sha256") is not None
     except FileNotFoundError:

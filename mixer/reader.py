@@ -29,8 +29,9 @@ _I64 = NDArray[np.int64]
 class RowReader:
     """Gathers rows of several corpora. `cache` makes their shards ready (default: one without a limit).
 
-    Raises CorpusError if the corpora differ in sequence length, or if one has rows that are not of one size. Corpora of
-    different integer widths are read into the wider. Not for several threads at once; every process may have its own.
+    A row is the `row_size` integers of a corpus: `seq_len` tokens, after two counts where rows are examples. Raises
+    CorpusError if the corpora differ in it, or if one has rows that are not of one size. Corpora of different integer
+    widths are read into the wider. Not for several threads at once; every process may have its own.
     """
 
     def __init__(self, corpora: Sequence[StoredCorpus], cache: Cache | None = None) -> None:
@@ -41,22 +42,25 @@ class RowReader:
             )
         self.corpora = tuple(corpora)
         self.cache = cache or Cache(self.corpora)
-        self.seq_len = corpora[0].seq_len
+        if len({corpus.has_examples for corpus in corpora}) != 1:
+            found = ", ".join(f"{corpus.path}: {'examples' if corpus.has_examples else 'packed'}" for corpus in corpora)
+            raise CorpusError(f"corpora of one run are all packed or all examples, a row each, found {found}", path="")
+        self.seq_len, self.row_size = corpora[0].seq_len, corpora[0].row_size
         self.dtype = max((corpus.dtype for corpus in corpora), key=lambda dtype: dtype.itemsize)
         self._is_uniform = len({corpus.dtype for corpus in corpora}) == 1
         widths = [np.full(len(corpus.shard_sizes), corpus.dtype.itemsize) for corpus in corpora]
-        self._row_bytes = np.concatenate(widths) * self.seq_len
+        self._row_bytes = np.concatenate(widths) * self.row_size
         self.bases, self.corpus_of = self.cache.shelf.bases, self.cache.shelf.corpus_of
         self._begin()
 
     def read(self, addresses: Sequence[int] | _I64, out: NDArray[Any] | None = None) -> NDArray[Any]:
-        """Rows at `addresses` [n], in their order: `out`, or a new array, [n, seq_len] of `dtype`.
+        """Rows at `addresses` [n], in their order: `out`, or a new array, [n, row_size] of `dtype`.
 
         Raises IndexError for an address outside, and what `Cache.open` raises for the shards it needs.
         """
         wanted = np.asarray(addresses, np.int64)
         if not len(wanted):
-            return np.empty((0, self.seq_len), self.dtype) if out is None else out
+            return np.empty((0, self.row_size), self.dtype) if out is None else out
         shards = self.cache.shelf.locate(wanted)
         origins = self._origins[shards]
         if origins.min() == UNMAPPED or time.monotonic() >= self._next_check:
@@ -87,16 +91,16 @@ class RowReader:
         """The rows at `addresses` [n], which lie in `shards` [n]."""
         if self._is_uniform:
             start, memory = self._memory[self.dtype.itemsize]
-            places = addresses * (self.seq_len * self.dtype.itemsize) + (origins - start)
-            found: NDArray[Any] = memory[places].view(self.dtype).reshape(len(places), self.seq_len)
+            places = addresses * (self.row_size * self.dtype.itemsize) + (origins - start)
+            found: NDArray[Any] = memory[places].view(self.dtype).reshape(len(places), self.row_size)
             return found
-        rows = np.empty((len(addresses), self.seq_len), self.dtype)
+        rows = np.empty((len(addresses), self.row_size), self.dtype)
         for corpus, dtype in enumerate(corpus.dtype for corpus in self.corpora):
             alike = np.flatnonzero(self.corpus_of(addresses) == corpus)
             if len(alike):
                 start, memory = self._memory[dtype.itemsize]
-                places = addresses[alike] * (self.seq_len * dtype.itemsize) + (origins[alike] - start)
-                rows[alike] = memory[places].view(dtype).reshape(len(alike), self.seq_len)
+                places = addresses[alike] * (self.row_size * dtype.itemsize) + (origins[alike] - start)
+                rows[alike] = memory[places].view(dtype).reshape(len(alike), self.row_size)
         return rows
 
     def _map(self, shards: _I64) -> None:
@@ -123,7 +127,7 @@ class RowReader:
 
         So one indexing copies rows from wherever they lie. Only places of rows that are mapped are ever asked for.
         """
-        row_bytes = self.seq_len * width
+        row_bytes = self.row_size * width
         mappings = [m for shard, m in self._mapped.items() if self._row_bytes[shard] == row_bytes]
         start = min((mapping.first_row for mapping in mappings), default=0)
         end = max((m.data.ctypes.data + len(m.data) for m in mappings), default=0)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shards.errors import CallError, ShardsError
+from shards.mds import PACKED, ROWS
 from shards.templates import TEMPLATES
 
 if TYPE_CHECKING:
@@ -114,6 +115,13 @@ def _add_convert(command: argparse.ArgumentParser) -> None:
     command.add_argument("--corpus", required=True, help="name of the corpus")
     command.add_argument("--tokenizer", required=True, help="folder with tokenizer.json, that file, or a hub name")
     command.add_argument("--seq-len", type=int, default=2048, help="tokens in a row; default %(default)s")
+    command.add_argument(
+        "--rows",
+        choices=ROWS,
+        default=PACKED,
+        help="packed: documents end to end, cut into rows; examples: one document a row, filled up, its prompt known "
+        "(for finetuning); default %(default)s",
+    )
     command.add_argument("--out", required=True, metavar="DIR", help="where the folder of the corpus goes")
     command.add_argument("--holdout", type=float, default=0.01, help="share of documents held out; default %(default)s")
     command.add_argument("--workers", type=int, help="processes; default: one a CPU")
@@ -146,6 +154,7 @@ def _convert(arguments: argparse.Namespace) -> int:
         holdout=arguments.holdout,
         template=arguments.template,
         shard_bytes=arguments.shard_bytes,
+        rows=arguments.rows,
     )
     total = sum(path.stat().st_size for path in find_sources(arguments.inputs))
     with _progress(total, arguments.corpus) as update:

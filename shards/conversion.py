@@ -32,7 +32,7 @@ from typing import Any
 from shards.durable import publish_folder, write_file, writing
 from shards.errors import CallError, MismatchError, ShardsError, SourceError
 from shards.manifest import MANIFEST, Manifest, differences, parameters, read_manifest
-from shards.mds import RowFormat
+from shards.mds import PACKED, RowFormat
 from shards.merging import merge
 from shards.part import TRAIN, PartResult, Recipe, read_part
 from shards.pool import Job, OnProgress, run_jobs
@@ -59,6 +59,7 @@ class Conversion:
         holdout: share of documents held out, in [0, 1).
         template: name in `shards.templates.TEMPLATES`; None for the corpus' own, else `text`.
         shard_bytes: largest size of a shard.
+        rows: `packed`, or `examples`: one document a row, for finetuning (`shards.examples`).
     """
 
     inputs: Sequence[str]
@@ -69,6 +70,7 @@ class Conversion:
     holdout: float = 0.01
     template: str | None = None
     shard_bytes: int = 1 << 26
+    rows: str = PACKED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,7 +171,12 @@ class _Task:
         recipe = Recipe(
             template=template,
             tokenizer=tokenizer,
-            row_format=RowFormat(seq_len=conversion.seq_len, dtype=tokenizer.dtype, shard_bytes=conversion.shard_bytes),
+            row_format=RowFormat(
+                seq_len=conversion.seq_len,
+                dtype=tokenizer.dtype,
+                shard_bytes=conversion.shard_bytes,
+                rows=conversion.rows,
+            ),
             holdout_threshold=int(conversion.holdout * 2.0**64),
         )
         return cls(
@@ -260,13 +267,19 @@ class _Task:
                 self._check_unchanged(part, source)
             engine = plan["engine"]
         else:
-            engine = choose_engine(self.recipe.tokenizer, self._check_documents()).engine
+            engine = self._choose_engine()
             plan = {"parameters": self.parameters, "sources": names, "engine": engine}
             write_file(path, json.dumps(plan, indent=1).encode())
         for stray in self.work.glob("parts/*.tmp"):  # of workers that were killed
             shutil.rmtree(stray, ignore_errors=True)
         tokenizer = replace(self.recipe.tokenizer, engine=engine)
         return replace(self, recipe=replace(self.recipe, tokenizer=tokenizer))
+
+    def _choose_engine(self) -> str:
+        """Of examples the one that says where in the text a token stands; else the faster of those that agree."""
+        if self.recipe.row_format.has_examples:
+            return "tokenizers"
+        return choose_engine(self.recipe.tokenizer, self._check_documents()).engine
 
     def _check_unchanged(self, part: PartResult | None, source: Path) -> None:
         if part is None:
@@ -299,7 +312,8 @@ class _Task:
         """Refuse input that fills not even one row of train."""
         parts = [part for folder in self.part_folders if (part := read_part(folder)) is not None]
         tokens = sum(part.splits[TRAIN].tokens for part in parts)
-        if tokens < (seq_len := self.recipe.row_format.seq_len):
+        seq_len = 1 if self.recipe.row_format.has_examples else self.recipe.row_format.seq_len
+        if tokens < seq_len:
             shutil.rmtree(self.work, ignore_errors=True)
             raise SourceError(
                 f"the input has {tokens} tokens for {TRAIN}, fewer than one row of {seq_len}; "

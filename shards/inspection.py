@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from mixer.documents import DocumentIndex
 from shards.documents import as_corpus_error, open_index
 from shards.errors import CallError, CorpusError, TokenizerError
+from shards.examples import tokens_of
 from shards.manifest import Manifest, read_manifest
 from shards.mds import read_rows, shard_name
 from shards.sources import place
@@ -27,9 +28,9 @@ class Sample:
 
     Attributes:
         sample_id: its place in the directory.
-        tokens: its ids `[seq_len]`.
+        tokens: its ids `[seq_len]`; of an example without what fills its row up.
         pieces: texts of the documents in it, in order, without the end-of-text token. The first may have begun in
-            the row before, the last may go on in the next.
+            the row before, the last may go on in the next. Of an example: its prompt, if it has one, and its output.
         places: where each piece comes from: file, and line or row; empty for a corpus without document index,
             whose pieces are cut at the end-of-text tokens.
     """
@@ -49,7 +50,7 @@ def split_folders(folder: Path) -> list[Path]:
 
 
 def read_sample(folder: Path, manifest: Manifest, sample_id: int) -> NDArray[Any]:
-    """Tokens `[seq_len]` of one sample."""
+    """The row of one sample `[row_size]`."""
     if not 0 <= sample_id < manifest.samples:
         raise CallError(f"sample {sample_id} is not in {folder}, which has {manifest.samples} samples, from 0")
     ends = np.cumsum([shard.samples for shard in manifest.shards])
@@ -82,7 +83,13 @@ def inspect(folder: Path, sample_ids: Sequence[int], *, tokenizer: str | None = 
     samples = []
     for sample_id in sample_ids:
         tokens = read_sample(folder, manifest, sample_id)
-        runs, places = _cut_by_index(tokens, sample_id, documents) if documents else (_cut(tokens, found.eos_id), [])
+        if manifest.row_format.has_examples:
+            assert documents is not None
+            tokens, runs, places = _cut_example(tokens, sample_id, documents, found.eos_id)
+        elif documents:
+            runs, places = _cut_by_index(tokens, sample_id, documents)
+        else:
+            runs, places = _cut(tokens, found.eos_id), []
         pieces = tuple(decode(found, run.tolist()) for run in runs)
         samples.append(Sample(sample_id=sample_id, tokens=tokens, pieces=pieces, places=tuple(places)))
     return samples
@@ -93,6 +100,21 @@ def _cut(tokens: NDArray[Any], eos_id: int) -> list[NDArray[Any]]:
     ends = np.flatnonzero(tokens == eos_id)
     runs = np.split(tokens, np.stack([ends, ends + 1], axis=1).ravel())[::2]
     return runs if len(runs[-1]) else runs[:-1]
+
+
+def _cut_example(
+    row: NDArray[Any], sample_id: int, documents: DocumentIndex, eos_id: int
+) -> tuple[NDArray[Any], list[NDArray[Any]], list[str]]:
+    """The tokens of an example, those of its prompt and its output, and where they come from."""
+    tokens, num_prompt = tokens_of(row)
+    with as_corpus_error(documents.folder):
+        (passage,) = documents.in_sample(sample_id)
+    source = place(Path(passage.document.source), passage.document.record)
+    end = len(tokens) - (len(tokens) > num_prompt and tokens[-1] == eos_id)
+    runs, places = [tokens[num_prompt:end]], [f"{source}, output"]
+    if num_prompt:
+        runs, places = [tokens[:num_prompt], *runs], [f"{source}, prompt", *places]
+    return tokens, runs, places
 
 
 def _cut_by_index(

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from mixer.storage.index import check_seal, seal
 from shards.documents import DOCUMENTS
 from shards.errors import CorpusError
-from shards.mds import RowFormat, Shard
+from shards.mds import PACKED, RowFormat, Shard
 from shards.part import Recipe
 
 __all__ = [
@@ -66,8 +66,8 @@ class Manifest:
         name: of the corpus. split: `train` or `holdout`.
         fingerprint: of the rows (`fingerprint`).
         samples: rows. documents: texts in this split.
-        tokens: of all documents, end-of-text tokens included: samples x seq_len + dropped_tokens.
-        dropped_tokens: fewer than seq_len at the very end, in no row.
+        tokens: of all documents, end-of-text tokens included; of packed rows samples x seq_len + dropped_tokens.
+        dropped_tokens: those in no row: fewer than seq_len at the very end, or what examples have beyond seq_len.
         text_bytes: UTF-8 bytes of the documents.
         records: read from the sources, of which `empty_records` had no text (both of the whole corpus).
         parameters: see `parameters`.
@@ -101,7 +101,8 @@ class Manifest:
     @property
     def row_format(self) -> RowFormat:
         """Rows and shards of this directory."""
-        return RowFormat(**{key: self.parameters[key] for key in ("seq_len", "dtype", "shard_bytes")})
+        keys = ("seq_len", "dtype", "shard_bytes")
+        return RowFormat(**{key: self.parameters[key] for key in keys}, rows=self.parameters.get("rows", PACKED))
 
     def encode(self) -> bytes:
         """The bytes of `corpus.json`, which hold their own hash (see `mixer.storage.index`)."""
@@ -109,12 +110,17 @@ class Manifest:
 
 
 def parameters(corpus: str, recipe: Recipe, holdout: float) -> dict[str, Any]:
-    """What decides the bytes besides the sources, in the form that plans and manifests keep."""
+    """What decides the bytes besides the sources, in the form that plans and manifests keep.
+
+    Of packed rows neither "rows" is there nor where prompts end: they are what they were before there were others.
+    """
+    has_examples = recipe.row_format.has_examples
     return {
         "format": FORMAT,
         "corpus": corpus,
+        **({"rows": recipe.row_format.rows} if has_examples else {}),
         "template": recipe.template.name,
-        "alternatives": list(recipe.template.alternatives),
+        "alternatives": [text if has_examples else text.replace("{}", "") for text in recipe.template.alternatives],
         "tokenizer_sha256": recipe.tokenizer.sha256,
         "eos_id": recipe.tokenizer.eos_id,
         "vocab_size": recipe.tokenizer.vocab_size,
@@ -136,7 +142,8 @@ def differences(there: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]
 
 def fingerprint(row_format: RowFormat, shards: Sequence[Shard]) -> str:
     """SHA-256 over the form of the rows and the size and hash of every shard in order."""
-    lines = [f"{row_format.dtype} {row_format.seq_len}", *(f"{s.samples} {s.sha256}" for s in shards)]
+    form = f"{row_format.dtype} {row_format.seq_len}" + (f" {row_format.rows}" if row_format.has_examples else "")
+    lines = [form, *(f"{s.samples} {s.sha256}" for s in shards)]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 

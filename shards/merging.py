@@ -61,14 +61,16 @@ def _merge_split(split: str, parts: Parts, folder: Path, recipe: Recipe, about: 
         (np.load(part / f"{split}.rest.npy", mmap_mode="r") for part, _ in parts), folder, row_format, shards=shards
     )
     unigram = sum(np.load(part / f"{split}.unigram.npy") for part, _ in parts)
-    unigram -= np.bincount(dropped, minlength=len(unigram))
+    if len(dropped):  # none of examples, whose rows are whole from the start
+        unigram -= np.bincount(dropped, minlength=len(unigram))
+    totals = _totals(split, parts, shards)
     write_chunks(folder / DOCUMENTS, join(_pieces(split, parts, row_format)))
     write_file(folder / INDEX, encode_index(shards, row_format))
     write_file(folder / UNIGRAM, encode_array(unigram))
     manifest = Manifest(
         split=split,
         shards=tuple(shards),
-        dropped_tokens=len(dropped),
+        dropped_tokens=totals["tokens"] - int(unigram.sum()),
         fingerprint=fingerprint(row_format, shards),
         tokenizer=recipe.tokenizer.source,
         engine=recipe.tokenizer.engine,
@@ -76,7 +78,7 @@ def _merge_split(split: str, parts: Parts, folder: Path, recipe: Recipe, about: 
         index_sha256=identify(folder / INDEX).sha256,
         unigram_sha256=identify(folder / UNIGRAM).sha256,
         **about,
-        **_totals(split, parts, shards),
+        **totals,
     )
     if not shards:
         logging.getLogger(__name__).warning(
@@ -105,7 +107,7 @@ def _write_rests(
     rests: Iterable[NDArray[Any]], folder: Path, row_format: RowFormat, *, shards: list[Shard]
 ) -> NDArray[Any]:
     """Write the joined `rests` as shards behind `shards`, adding to it; returns the tokens left over."""
-    packer = RowPacker(seq_len=row_format.seq_len, num_rows=row_format.rows_per_shard, dtype=row_format.dtype)
+    packer = RowPacker(seq_len=row_format.row_size, num_rows=row_format.rows_per_shard, dtype=row_format.dtype)
 
     def write(rows: NDArray[Any]) -> None:
         shards.append(write_shard(folder / shard_name(len(shards)), rows, row_format))
@@ -114,9 +116,9 @@ def _write_rests(
         for rows in packer.add(rest):
             write(rows)
     last = packer.finish()
-    whole = len(last) - len(last) % row_format.seq_len
+    whole = len(last) - len(last) % row_format.row_size
     if whole:
-        write(last[:whole].reshape(-1, row_format.seq_len))
+        write(last[:whole].reshape(-1, row_format.row_size))
     return last[whole:]
 
 

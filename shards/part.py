@@ -5,7 +5,7 @@ machine, in any process, at any time. The folder appears by one rename, after al
 
     part.json               the source, and counts and shards of each split (`PartResult`)
     train.00000.mds ...     full shards of the split, in document order
-    train.rest.npy          its tokens behind them, too few for a shard
+    train.rest.npy          what is behind them, too little for a shard: tokens, or whole rows of examples
     train.unigram.npy       int64 [vocab_size], how often each token stands in all of these
     train.documents.bin     the record and the length of every document in them (`shards.documents`)
 
@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 from shards.documents import DocumentsWriter
 from shards.durable import publish_folder, write_chunks, write_file, writing
 from shards.errors import RecordError, SourceError
+from shards.examples import is_token, make_rows
 from shards.mds import RowFormat, Shard, write_shard
 from shards.packing import RowPacker, end_documents
 from shards.sources import Block, identify, place, read_blocks
@@ -78,7 +79,7 @@ class Recipe:
 
 @dataclass(frozen=True, kw_only=True)
 class SplitResult:
-    """Counts of one split of one part; `tokens` are those of full shards and rest, end-of-text included."""
+    """Counts of one split of one part; `tokens` are all of its documents', end-of-text included."""
 
     documents: int
     text_bytes: int
@@ -111,39 +112,67 @@ def encode_array(array: NDArray[Any]) -> bytes:
     return buffer.getvalue()
 
 
+@dataclass(frozen=True)
+class _Document:
+    """The stripped text of a record, UTF-8, and how many of its characters are the prompt."""
+
+    text: bytes
+    num_prompt_characters: int
+
+
 class _SplitWriter:
     """Takes documents, writes the files of one split into `folder`."""
 
     def __init__(self, folder: Path, name: str, recipe: Recipe, encoder: Encoder) -> None:
         self._folder, self._name = folder, name
         self._recipe, self._encoder = recipe, encoder
-        row_format = recipe.row_format
-        self._packer = RowPacker(seq_len=row_format.seq_len, num_rows=row_format.rows_per_shard, dtype=row_format.dtype)
+        form = recipe.row_format
+        self._packer = RowPacker(seq_len=form.row_size, num_rows=form.rows_per_shard, dtype=form.dtype)
         self._counts = np.zeros(recipe.tokenizer.vocab_size, np.int64)
         self._shards: list[Shard] = []
         self._documents_writer = DocumentsWriter()
-        self._batch: list[bytes] = []
+        self._batch: list[_Document] = []
         self._records: list[int] = []
         self._batch_bytes = self._documents = self._text_bytes = self._tokens = 0
 
-    def add(self, document: bytes, record: int) -> None:
+    def add(self, document: _Document, record: int) -> None:
         self._batch.append(document)
         self._records.append(record)
-        self._batch_bytes += len(document)
+        self._batch_bytes += len(document.text)
         if self._batch_bytes >= BATCH_BYTES:
             self._encode()
 
     def _encode(self) -> None:
-        ids, offsets = self._encoder.encode(self._batch)
-        stream = end_documents(ids, offsets, self._recipe.tokenizer.eos_id, self._recipe.row_format.dtype)
-        self._documents_writer.add(self._records, np.diff(offsets) + 1)
+        stream = self._examples() if self._recipe.row_format.has_examples else self._stream()
         self._documents += len(self._batch)
         self._text_bytes += self._batch_bytes
-        self._tokens += len(stream)
-        self._counts += np.bincount(stream, minlength=len(self._counts))
         self._batch, self._records, self._batch_bytes = [], [], 0
         for rows in self._packer.add(stream):
             self._write(rows)
+
+    def _stream(self) -> NDArray[Any]:
+        """The documents of the batch end to end."""
+        ids, offsets = self._encoder.encode([document.text for document in self._batch])
+        stream = end_documents(ids, offsets, self._recipe.tokenizer.eos_id, self._recipe.row_format.dtype)
+        self._count(stream, np.diff(offsets) + 1, len(stream))
+        return stream
+
+    def _examples(self) -> NDArray[Any]:
+        """The rows of the batch end to end; in the document index each document is as long as its row."""
+        ids, offsets, prompts = self._encoder.encode_examples(
+            [document.text for document in self._batch], [document.num_prompt_characters for document in self._batch]
+        )
+        row_format = self._recipe.row_format
+        seq_len, eos_id = row_format.seq_len, self._recipe.tokenizer.eos_id
+        rows = make_rows(ids, offsets, prompts, eos_id=eos_id, seq_len=seq_len, dtype=row_format.dtype)
+        tokens = rows[:, -seq_len:][is_token(rows)]
+        self._count(tokens, np.full(len(rows), seq_len), len(ids) + len(rows))
+        return rows.reshape(-1)
+
+    def _count(self, kept: NDArray[Any], lengths: NDArray[np.int64], num_tokens: int) -> None:
+        self._counts += np.bincount(kept, minlength=len(self._counts))
+        self._documents_writer.add(self._records, lengths)
+        self._tokens += num_tokens
 
     def _write(self, rows: NDArray[Any]) -> None:
         path = self._folder / f"{self._name}.{len(self._shards):05}.mds"
@@ -206,11 +235,11 @@ def _convert_into(
     for block in read_blocks(source, recipe.template.fields):
         documents = _documents(source, block, recipe.template)
         for number, document in documents.items():
-            held = HOLDOUT in writers and is_held_out(document, recipe.holdout_threshold)
+            held = HOLDOUT in writers and is_held_out(document.text, recipe.holdout_threshold)
             writers[HOLDOUT if held else TRAIN].add(document, number)
         records += len(block.records)
         empty += len(block.records) - len(documents)
-        on_progress(block.position - position, sum(map(len, documents.values())))
+        on_progress(block.position - position, sum(len(document.text) for document in documents.values()))
         position = block.position
     splits = {name: writer.finish() for name, writer in writers.items()}
     if (after := source.stat()).st_mtime_ns != before.st_mtime_ns or after.st_size != before.st_size:
@@ -226,16 +255,18 @@ def _convert_into(
     )
 
 
-def _documents(source: Path, block: Block, template: Template) -> dict[int, bytes]:
-    """Stripped texts of `block` by the number of their record, without the empty ones."""
+def _documents(source: Path, block: Block, template: Template) -> dict[int, _Document]:
+    """Documents of `block` by the number of their record, without the empty ones."""
     documents = {}
     for number, record in zip(block.numbers, block.records, strict=True):
         try:
-            text = template.render(record).strip()
+            prompt, output = template.split(record)
         except RecordError as error:
             raise RecordError(f"{place(source, number)}: {error}", path=str(source), number=number) from None
-        if text:
-            documents[number] = text.encode()
+        whole = prompt + output
+        if text := whole.strip():
+            stripped = len(whole) - len(whole.lstrip())
+            documents[number] = _Document(text.encode(), min(max(len(prompt) - stripped, 0), len(text)))
     return documents
 
 

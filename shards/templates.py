@@ -1,11 +1,13 @@
 """Text templates: which fields of a record make its document, in the real schemas of each corpus.
 
 A template is data: a name and its alternatives in order. An alternative is a format string whose places
-name fields, `{question}`, or a field and a rule that makes text of it:
+name fields, `{question}`, or a field and a rule that makes text of it; `{}` adds nothing and says that the
+prompt ends there and the output begins (without it a document has no prompt):
 
     {field}               text, number, or a boolean as yes/no
     {field:first}         the first of a list, or the text itself
     {field:join}          a list of texts, a blank line between them
+    {field:rest}          the same of all but the first
     {field:decoded}       the first of a list that is written as JSON in a text (APPS)
     {field:at other}      the item of a list whose index stands in `other`
     {field:labelled other}  of {"text": [...], "label": [...]} the text whose label stands in `other`
@@ -72,17 +74,17 @@ TEMPLATES: Mapping[str, tuple[str, ...]] = {
     "dclm": ("{text}",),
     # Fine-tuning and evaluation sets: prompt and output.
     "pycode": (
-        "{doc}\n\n{code}",  # CoSQA
+        "{doc}\n\n{}{code}",  # CoSQA
         "{code}",  # CodeSearchNet: the docstring is part of the function
         "{whole_func_string}",  # CodeSearchNet, hub form
     ),
-    "gsm8k": ("{question}\n\n{answer}",),
-    "lima": ("{conversations:join}",),
-    "sciq": ("{support}\n\n{question} {correct_answer}", "{question} {correct_answer}"),
+    "gsm8k": ("{question}\n\n{}{answer}",),
+    "lima": ("{conversations:first}\n\n{}{conversations:rest}", "{conversations:join}"),
+    "sciq": ("{support}\n\n{question}{} {correct_answer}", "{question}{} {correct_answer}"),
     "apps": (
-        "Problem: {question}\n\nSolution: {solutions:decoded}",
+        "Problem: {question}\n\nSolution: {}{solutions:decoded}",
         "Problem: {question}",
-        "Problem: {prompt}\n\nSolution: {canonical_solution}",  # CodeContests
+        "Problem: {prompt}\n\nSolution: {}{canonical_solution}",  # CodeContests
         "Problem: {prompt}",
     ),
 }
@@ -110,6 +112,10 @@ def _join(value: Any, _other: Any) -> str | None:
     return "\n\n".join(value)
 
 
+def _rest(value: Any, _other: Any) -> str | None:
+    return _join(value[1:], None) if isinstance(value, list) and len(value) > 1 else None
+
+
 def _decoded(value: Any, _other: Any) -> str | None:
     try:
         return _first(json.loads(value), None)
@@ -134,6 +140,7 @@ _RULES: Mapping[str, Callable[[Any, Any], str | None]] = {
     "": _plain,
     "first": _first,
     "join": _join,
+    "rest": _rest,
     "decoded": _decoded,
     "at": _at,
     "labelled": _labelled,
@@ -142,7 +149,7 @@ _RULES: Mapping[str, Callable[[Any, Any], str | None]] = {
 
 @dataclass(frozen=True)
 class _Place:
-    """Literal text and, behind it, a field with its rule (`field` is None at the end of a format)."""
+    """Literal text and, behind it, a field with its rule (None at the end of a format; empty where the prompt ends)."""
 
     literal: str
     field: str | None
@@ -181,7 +188,11 @@ class Template:
         return frozenset(name for place in places for name in (place.field, place.other) if name)
 
     def render(self, record: Record) -> str:
-        """The document of `record`, not stripped.
+        """The document of `record`, not stripped; raises RecordError as `split` does."""
+        return "".join(self.split(record))
+
+    def split(self, record: Record) -> tuple[str, str]:
+        """The document of `record`, not stripped, as prompt and output; the prompt is empty where none is marked.
 
         Raises:
             RecordError: no alternative fits; the message names the fields wanted and those found.
@@ -209,13 +220,15 @@ class Template:
         )
 
 
-def _fill(places: tuple[_Place, ...], record: Record) -> tuple[str | None, bool]:
-    """The text of one alternative, None if it does not fit, and whether a place is blank."""
-    pieces = []
+def _fill(places: tuple[_Place, ...], record: Record) -> tuple[tuple[str, str] | None, bool]:
+    """Prompt and output by one alternative, None if it does not fit, and whether a place is blank."""
+    pieces: list[str] = []
+    border = 0
     blank = False
     for place in places:
         pieces.append(place.literal)
-        if place.field is None:
+        if not place.field:
+            border = border if place.field is None else len(pieces)
             continue
         value = record.get(place.field)
         text = _RULES[place.rule](value, record.get(place.other) if place.other else None)
@@ -223,7 +236,7 @@ def _fill(places: tuple[_Place, ...], record: Record) -> tuple[str | None, bool]
             return None, False
         blank = blank or not text or text.isspace()
         pieces.append(text)
-    return "".join(pieces), blank
+    return ("".join(pieces[:border]), "".join(pieces[border:])), blank
 
 
 def _kind(value: Any) -> str:

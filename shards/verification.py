@@ -20,6 +20,7 @@ from mixer.storage.integrity import MARKS
 from mixer.storage.locks import FILE_NAME as LOCK
 from shards.documents import as_corpus_error, open_index
 from shards.errors import CorpusError, SourceError
+from shards.examples import is_token
 from shards.manifest import DOCUMENTS, INDEX, MANIFEST, UNIGRAM, Manifest, fingerprint, read_manifest, read_unigram
 from shards.mds import encode_index, read_rows, shard_name
 from shards.sources import identify
@@ -44,7 +45,9 @@ def verify(folder: Path, on_progress: Callable[[int], None] = lambda num_bytes: 
     first_sample = 0
     for number, shard in enumerate(manifest.shards):
         found = [*_check_shard(folder, manifest, number, counts)]
-        if documents and not found:
+        if manifest.row_format.has_examples and not found:
+            found = [*_check_examples(folder, manifest, number)]
+        elif documents and not found:
             found = [*_check_ends(folder, manifest, number, documents, first_sample)]
         faults.extend(found)
         first_sample += shard.samples
@@ -65,7 +68,10 @@ def _check_manifest(folder: Path, manifest: Manifest) -> Iterator[str]:
     seq_len = manifest.row_format.seq_len
     if samples != manifest.samples:
         yield f"{path}: says {manifest.samples} samples, its shards add up to {samples}"
-    if manifest.tokens != samples * seq_len + manifest.dropped_tokens or not 0 <= manifest.dropped_tokens < seq_len:
+    if manifest.row_format.has_examples:
+        if manifest.documents != samples:
+            yield f"{path}: says {manifest.documents} documents, each has one of the {samples} samples"
+    elif manifest.tokens != samples * seq_len + manifest.dropped_tokens or not 0 <= manifest.dropped_tokens < seq_len:
         yield (
             f"{path}: says {manifest.tokens} tokens, {manifest.dropped_tokens} of them dropped; "
             f"{samples} samples of {seq_len} are {samples * seq_len}"
@@ -148,13 +154,28 @@ def _check_shard(folder: Path, manifest: Manifest, number: int, counts: NDArray[
         yield f"{path}: {detail} (SHA-256 {found.sha256[:12]}, not {expected.sha256[:12]})"
     else:
         rows = read_rows(path, manifest.row_format)
+        tokens = rows[:, -manifest.row_format.seq_len :]
         if len(rows) != expected.samples:
             yield f"{path}: {len(rows)} samples, not {expected.samples}"
-        elif rows.max() >= len(counts):
-            yield f"{path}: token {rows.max()} is outside the vocabulary of {len(counts)}"
+        elif tokens.max() >= len(counts):
+            yield f"{path}: token {tokens.max()} is outside the vocabulary of {len(counts)}"
         else:
             for start in range(0, len(rows), 512):
-                counts += np.bincount(rows[start : start + 512].ravel(), minlength=len(counts))
+                block = tokens[start : start + 512]
+                if manifest.row_format.has_examples:
+                    block = block[is_token(rows[start : start + 512])]
+                counts += np.bincount(block.ravel(), minlength=len(counts))
+
+
+def _check_examples(folder: Path, manifest: Manifest, number: int) -> Iterator[str]:
+    """Whether the counts of every example of this good shard can be, and what fills its row up is end-of-text."""
+    rows = read_rows(folder / shard_name(number), manifest.row_format)
+    seq_len, eos_id = manifest.row_format.seq_len, manifest.parameters["eos_id"]
+    num_prompt, num_tokens = rows[:, 0], rows[:, 1]
+    filled = ((rows[:, -seq_len:] == eos_id) | is_token(rows)).all(1)
+    wrong = np.flatnonzero(~((num_prompt <= num_tokens) & (num_tokens > 0) & (num_tokens <= seq_len) & filled))
+    if len(wrong):
+        yield f"{folder / shard_name(number)}: the counts of its row {wrong[0]} are not those of an example"
 
 
 def _check_unigram(folder: Path, manifest: Manifest, counts: NDArray[np.int64]) -> Iterator[str]:
@@ -164,7 +185,7 @@ def _check_unigram(folder: Path, manifest: Manifest, counts: NDArray[np.int64]) 
     except CorpusError as error:
         yield str(error)
         return
-    tokens = manifest.samples * manifest.row_format.seq_len
+    tokens = manifest.tokens - manifest.dropped_tokens
     if identify(path).sha256 != manifest.unigram_sha256:
         yield f"{path}: is not the file of this manifest"
     elif counts.sum() == tokens and not np.array_equal(there, counts):

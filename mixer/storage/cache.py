@@ -91,9 +91,9 @@ class Cache:
                 return map_shard(
                     corpus.shard_path(number),
                     num_samples=int(corpus.shard_sizes[number]),
-                    row_bytes=corpus.seq_len * corpus.dtype.itemsize,
+                    row_bytes=corpus.row_size * corpus.dtype.itemsize,
                     num_bytes=int(corpus.shard_bytes[number]),
-                    encoding=next(iter(corpus.columns.values())),
+                    encoding=list(corpus.columns.values())[-1],
                 )
             except ShardError:
                 if attempt == 2 or self.is_ready(shard):

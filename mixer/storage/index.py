@@ -30,6 +30,8 @@ INDEX, MANIFEST = "index.json", "corpus.json"
 SEALED_SINCE = 3  # format of manifests that have a hash of themselves
 
 _I64 = NDArray[np.int64]
+EXAMPLES = "examples"  # what a manifest's parameters have under "rows" where a row is one example, not packed text
+EXAMPLE_COUNTS = ("num_prompt_tokens", "num_tokens")  # before the tokens of such a row, in their integer type
 _FIXED = re.compile(r"ndarray:(uint16|uint32|int32|int64):(\d+)")
 _SEAL = re.compile(rb'"manifest_sha256": "([0-9a-f]{64})"')
 
@@ -49,9 +51,10 @@ class Zipped(NamedTuple):
 class StoredCorpus:
     """One corpus. Of each shard, in order: file name, bytes and samples [num_shards], digest; `zipped` if it has one.
 
-    Rows are `seq_len` integers of `dtype`; where they are not of one size (documents, several columns) both are None
-    and `columns` name → MDS encoding says what a record is. `fingerprint` names the content. `tokenizer` (a hash),
-    `vocab_size` and `has_manifest` come from the manifest.
+    Rows are `seq_len` integers of `dtype`; or examples: two counts (`EXAMPLE_COUNTS`) and so many integers, the first
+    `num_tokens` of them the example and the rest filling. Where rows are not of one size (documents, other columns),
+    `columns` name → MDS encoding says what a record is, and there is neither. `fingerprint` names the content.
+    `tokenizer` (a hash), `vocab_size` and `has_manifest` come from the manifest.
     """
 
     path: Path
@@ -73,13 +76,23 @@ class StoredCorpus:
 
     @property
     def has_fixed_rows(self) -> bool:
-        """Whether every row has the same number of tokens, and nothing else."""
-        return len(self.columns) == 1 and _FIXED.fullmatch(next(iter(self.columns.values()))) is not None
+        """Whether every row is of the same number of integers of one type, as `RowReader` wants it."""
+        return self._match() is not None
+
+    @property
+    def has_examples(self) -> bool:
+        """Whether a row is one example, filled up, and says how much of it is prompt (see above)."""
+        return len(self.columns) > 1 and self.has_fixed_rows
 
     @property
     def seq_len(self) -> int:
-        """Tokens of a row. Raises CorpusError where rows are not of one size."""
+        """Tokens of a row, filling included. Raises CorpusError where rows are not of one size."""
         return int(self._fixed()[2])
+
+    @property
+    def row_size(self) -> int:
+        """Integers of a row: its tokens, and the counts before them of an example. Raises as `seq_len` does."""
+        return self.seq_len + len(self.columns) - 1
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -94,10 +107,19 @@ class StoredCorpus:
         if not self.has_manifest or num_shards > len(self.digests):
             return None
         digests = [str(digest).removeprefix("sha256:") for digest in self.digests[:num_shards]]
-        return _fingerprint(self.dtype.name, self.seq_len, self.shard_sizes.tolist(), digests)
+        form = f"{self.dtype.name} {self.seq_len}" + (f" {EXAMPLES}" if self.has_examples else "")
+        return _fingerprint(form, self.shard_sizes.tolist(), digests)
+
+    def _match(self) -> re.Match[str] | None:
+        """The encoding of the tokens, where beside them a row has nothing, or the counts of an example."""
+        *counts, (_, encoding) = self.columns.items() or [("", "")]
+        match = _FIXED.fullmatch(encoding)
+        if match and counts and tuple(counts) != tuple((name, match[1]) for name in EXAMPLE_COUNTS):
+            return None
+        return match
 
     def _fixed(self) -> re.Match[str]:
-        match = _FIXED.fullmatch(next(iter(self.columns.values()))) if len(self.columns) == 1 else None
+        match = self._match()
         if match is None:
             found = ", ".join(f"{name}: {encoding}" for name, encoding in self.columns.items())
             raise CorpusError(
@@ -148,6 +170,7 @@ def _by_manifest(path: Path, remote: Remote | None, index: bytes, raw: bytes) ->
         sizes, num_bytes = ([int(shard[key]) for shard in shards] for key in ("samples", "bytes"))
         digests = [str(shard["sha256"]) for shard in shards]
         dtype, seq_len = str(parameters["dtype"]), int(parameters["seq_len"])
+        rows = parameters.get("rows")
         named, index_sha256 = str(manifest["fingerprint"]), str(manifest["index_sha256"])
         tokenizer, vocab_size = parameters["tokenizer_sha256"], parameters["vocab_size"]
     except (KeyError, TypeError, ValueError, OverflowError) as error:
@@ -157,7 +180,8 @@ def _by_manifest(path: Path, remote: Remote | None, index: bytes, raw: bytes) ->
         ) from error
     if not shards:
         raise _empty(path)
-    if _fingerprint(dtype, seq_len, sizes, digests) != named:
+    form = f"{dtype} {seq_len}" + (f" {rows}" if rows else "")
+    if _fingerprint(form, sizes, digests) != named:
         raise CorpusError(
             f"{path / MANIFEST}: its fingerprint is not that of the shards it lists: {_mend(remote)}", path=str(path)
         )
@@ -174,7 +198,7 @@ def _by_manifest(path: Path, remote: Remote | None, index: bytes, raw: bytes) ->
         shard_bytes=np.array(num_bytes, np.int64),
         shard_sizes=np.array(sizes, np.int64),
         digests=[f"sha256:{digest}" for digest in digests],
-        columns={"tokens": f"ndarray:{dtype}:{seq_len}"},
+        columns=(dict.fromkeys(EXAMPLE_COUNTS, dtype) if rows else {}) | {"tokens": f"ndarray:{dtype}:{seq_len}"},
         fingerprint=named,
         tokenizer=tokenizer,
         vocab_size=vocab_size,
@@ -231,7 +255,7 @@ def _check_sizes(corpus: StoredCorpus, shards: Sequence[Mapping[str, Any]]) -> N
         raise _empty(corpus.path)
     if not corpus.has_fixed_rows:
         return
-    row_bytes, known = corpus.seq_len * corpus.dtype.itemsize, dict[str, int]()
+    row_bytes, known = corpus.row_size * corpus.dtype.itemsize, dict[str, int]()
     for shard, samples, num_bytes in zip(shards, corpus.shard_sizes.tolist(), corpus.shard_bytes.tolist(), strict=True):
         rest = num_bytes - 4 * (samples + 2) - samples * row_bytes
         description = str([shard[key] for key in sorted(shard) if key not in ("samples", "raw_data", "zip_data")])
@@ -320,8 +344,8 @@ def check_seal(raw: bytes, format_number: int) -> None:
         raise ValueError("its bytes have changed")
 
 
-def _fingerprint(dtype: str, seq_len: int, sizes: Sequence[int], digests: Sequence[str]) -> str:
-    lines = [f"{dtype} {seq_len}", *(f"{size} {digest}" for size, digest in zip(sizes, digests, strict=False))]
+def _fingerprint(form: str, sizes: Sequence[int], digests: Sequence[str]) -> str:
+    lines = [form, *(f"{size} {digest}" for size, digest in zip(sizes, digests, strict=False))]
     return sha256("\n".join(lines).encode()).hexdigest()
 
 

@@ -145,10 +145,10 @@ def make_conversion(tokenizer_dir: Path, tmp_path: Path) -> Callable[..., Conver
 
 
 def all_rows(folder: Path) -> np.ndarray:
-    """All rows of a split in order, `[samples, seq_len]`."""
+    """All rows of a split in order, `[samples, row_size]`."""
     manifest = read_manifest(folder)
     rows = [read_rows(folder / shard_name(n), manifest.row_format) for n in range(len(manifest.shards))]
-    return np.concatenate([np.empty((0, manifest.row_format.seq_len), manifest.row_format.dtype), *rows])
+    return np.concatenate([np.empty((0, manifest.row_format.row_size), manifest.row_format.dtype), *rows])
 
 
 def forget_index(folder: Path) -> None:

@@ -65,6 +65,26 @@ def test_real_record_forms(name: str, record: dict[str, object], text: str) -> N
 
 
 @pytest.mark.parametrize(
+    ("name", "record", "prompt"),
+    [
+        ("gsm8k", {"question": "q", "answer": "a"}, "q\n\n"),
+        ("sciq", {"question": "q", "correct_answer": "a", "support": "s"}, "s\n\nq"),
+        ("sciq", {"question": "q", "correct_answer": "a", "support": ""}, "q"),
+        ("lima", {"conversations": ["a", "b", "c"]}, "a\n\n"),
+        ("lima", {"conversations": ["a"]}, ""),
+        ("pycode", {"code": "def f", "docstring": "d"}, ""),
+        ("pycode", {"doc": "how", "code": "def f"}, "how\n\n"),
+        ("apps", {"question": "q", "solutions": '["one", "two"]'}, "Problem: q\n\nSolution: "),
+        ("c4", {"text": "a"}, ""),
+    ],
+)
+def test_where_the_prompt_ends(name: str, record: dict[str, object], prompt: str) -> None:
+    found, output = find_template(name, "any").split(record)
+    assert found == prompt
+    assert found + output == find_template(name, "any").render(record)
+
+
+@pytest.mark.parametrize(
     "record",
     [
         {},
