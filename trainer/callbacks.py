@@ -34,13 +34,14 @@ def callbacks_of(config: Config, sources: Sources, feed: Feed, model: CausalLM) 
     callbacks: list[Callback] = [rate, record, shown]
     held_out = None
     if config.eval:
+        before_training = config.eval.before_training
         held_out = HeldOut(
             rows_of_rank(sources, config.eval, rank=dist.get_global_rank(), num_ranks=dist.get_world_size()),
             file=file,
             interval=config.steps(config.eval.interval),
             num_steps=num_steps,
             reference=reference_of(config),
-            switchpoints=lambda: feed.switchpoints,
+            switchpoints=lambda: (*feed.switchpoints, 0) if before_training else feed.switchpoints,
         )
         callbacks.append(held_out)
     link = None

@@ -31,7 +31,10 @@ TOKEN = r"[A-Za-z0-9._~+/=-]+"  # what RFC 6750 lets a bearer token hold
 
 
 class CorpusConfig(Section):
-    """Where a corpus lies: `local`, a folder of MDS shards, or of what is fetched from `remote`; its held-out split."""
+    """Where a corpus lies: `local`, a folder of MDS shards, or of what is fetched from `remote`; its held-out split.
+
+    `mask_prompt`: of a corpus of examples (`switchpoint-shards convert --rows examples`) only outputs are targets.
+    """
 
     local: Path
     remote: str | None = None
@@ -39,6 +42,7 @@ class CorpusConfig(Section):
     holdout_remote: str | None = None
     max_epochs: PositiveInt | None = None
     then: str = "refuse"
+    mask_prompt: bool = False
 
     @property
     def holdout_folder(self) -> Path:
@@ -154,6 +158,7 @@ class Config(Section):
     save_interval: Duration = "1000ba"
     save_num_checkpoints_to_keep: Annotated[int, Field(ge=-1)] = -1
     load_path: Path | None = None
+    load_weights_from: Path | None = None
     autoresume: bool = False
     metrics_file: Path | None = None
     log_interval: PositiveInt = 10

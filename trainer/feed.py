@@ -2,13 +2,16 @@
 
 Each batch of a rank is {"tokens": tensor [n, seq_len] in the shards' own integer type, "addresses": array [n] int64,
 where each row stood, "counts": what was done to get it (`mixer.storage.cache.Counts`), "wait_s": seconds that were
-waited for it}, in slot order. Which samples these are does not depend on ranks, workers or microbatches. A resumed run
+waited for it}, in slot order. Where rows are examples, tokens are [n, longest of them], filled up at the end, and the
+batch has "loss_mask" bool [n, longest], True for targets, and "lengths" [n] (`trainer.finetuning.examples`).
+
+Which samples these are does not depend on ranks, workers or microbatches. A resumed run
 replays nothing: Composer keeps and restores the position through the dataset's own state. Nothing is handed out at or
 above the frontier. Loader workers only read rows; the plan lives in each rank's main process, which also fetches ahead.
 """
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,14 +25,20 @@ from mixer.reading import rank_batch_size
 from mixer.storage.ahead import FetchAhead
 from mixer.storage.upcoming import next_uses, shares_of
 from trainer.config import PREFETCH_FACTOR
+from trainer.finetuning.examples import num_targets, unpack
 from trainer.sources import Sources
 from trainer.spent import Spent
 
 Batch = dict[str, Any]
 
 
+TENSORS = ("tokens", "loss_mask", "attends_within")  # what of a batch the model sees, cut into microbatches
+
+
 class _TimedLoader(DataLoader):
-    """Puts into each batch how long it was waited for: `wait_s`, in seconds."""
+    """Puts into each batch how long it was waited for: `wait_s`, in seconds. `finish`: what is trained on."""
+
+    finish: Callable[[Batch], Batch]
 
     def __iter__(self) -> Iterator[Batch]:
         batches = super().__iter__()
@@ -38,7 +47,7 @@ class _TimedLoader(DataLoader):
             batch = next(batches, None)
             if batch is None:
                 return
-            yield {**batch, "wait_s": time.perf_counter() - begin}
+            yield {**self.finish(batch), "wait_s": time.perf_counter() - begin}
 
 
 class Feed:
@@ -51,6 +60,8 @@ class Feed:
         self._config = config = sources.config
         self._rank = rank
         self.names = sources.names
+        self.has_examples = sources.has_examples
+        self._masks_prompt = np.array([config.corpora[name].mask_prompt for name in self.names])
         self._num_ranks = num_ranks
         rows = sources.rows()
         self._reading = sources.reading(rows)
@@ -87,12 +98,20 @@ class Feed:
             prefetch_factor=PREFETCH_FACTOR if num_workers else None,
             pin_memory=torch.cuda.is_available(),
         )
+        loader.finish = self._as_examples if self.has_examples else lambda batch: batch
         return DataSpec(
             loader,
             split_batch=_split,
             get_num_samples_in_batch=lambda batch: len(batch["tokens"]),
-            get_num_tokens_in_batch=lambda batch: batch["tokens"].numel(),
+            get_num_tokens_in_batch=_num_tokens,
         )
+
+    def _as_examples(self, batch: Batch) -> Batch:
+        """A batch of rows with their counts, as the examples they are."""
+        masks_prompt = self._masks_prompt[self.corpus_of(batch)]
+        tokens, loss_mask, lengths = unpack(batch["tokens"].numpy(), masks_prompt)
+        tensors = {"tokens": torch.from_numpy(tokens), "loss_mask": torch.from_numpy(loss_mask)}
+        return {**batch, **tensors, "lengths": lengths}
 
     def corpus_of(self, batch: Batch) -> np.ndarray:
         """The corpus that each row of a batch was read from, [n] int64, index into `names`."""
@@ -154,6 +173,20 @@ class Feed:
 
 
 def _split(batch: Batch, microbatch_size: int) -> list[Batch]:
-    """A batch as microbatches of at most so many samples, in order."""
+    """A batch as microbatches of at most so many samples, in order; of examples with the number of their targets."""
     starts = range(0, len(batch["tokens"]), microbatch_size)
-    return [{"tokens": batch["tokens"][start : start + microbatch_size]} for start in starts]
+    shown = [name for name in TENSORS if name in batch]
+    parts = [{name: batch[name][start : start + microbatch_size] for name in shown} for start in starts]
+    for part in parts if "lengths" in batch else []:
+        part["num_targets"] = num_targets(part["loss_mask"].numpy())
+    return parts
+
+
+def _num_tokens(batch: Batch) -> int | dict[str, int]:
+    """The tokens of a batch without filling, and, of a microbatch of examples, those that its loss is the mean of.
+
+    Composer weighs each microbatch of each rank by the latter, so that a step's loss is the mean over all targets.
+    """
+    if "num_targets" in batch:
+        return {"loss_generating": batch["num_targets"]}
+    return int(batch["lengths"].sum()) if "lengths" in batch else batch["tokens"].numel()

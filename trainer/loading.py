@@ -2,8 +2,8 @@
 
 Guarantees: unknown and duplicate keys are errors, nothing is dropped or renormalised; `load` either returns a
 `Config` that is consistent in itself or raises `ConfigError` with one line "message @ $.place.in.the[0].file" for
-each problem. It reads nothing but that file and those it stands on, and imports neither torch nor composer, so it
-answers at once.
+each problem. It reads nothing but that file and those it stands on (and, for a length in epochs, the corpus's index),
+and imports neither torch nor composer, so it answers at once.
 """
 
 import dataclasses
@@ -21,6 +21,7 @@ from mixer.errors import ProposingError
 from trainer.config import PROPOSERS, Config, DynamicConfig
 from trainer.errors import ConfigError
 from trainer.evaluation import settings as evaluation
+from trainer.finetuning.epochs import in_steps
 from trainer.models.settings import problems as model_problems
 from trainer.optimization import curve
 from trainer.overrides import read_run
@@ -29,7 +30,7 @@ from trainer.section import UNION
 
 def load(path: Path, overrides: Sequence[str] = ()) -> Config:
     """Read `path`, apply `overrides` (see `overrides.read_run`), check everything; raises ConfigError."""
-    raw = read_run(path, overrides)
+    raw = in_steps(read_run(path, overrides))
     try:
         config = Config.model_validate(raw)
     except ValidationError as error:

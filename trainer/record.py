@@ -17,7 +17,8 @@ corpus, the loss now minus the loss at a switchpoint. `corpus_loss` is the mean 
 line of this kind before.
 
 `digest` proves which samples were trained on, whatever the number of ranks, workers or microbatches: BLAKE2b of
-16 bytes over the concatenation, in slot order, of the BLAKE2b of 8 bytes of each row as little-endian uint32.
+16 bytes over the concatenation, in slot order, of the BLAKE2b of 8 bytes of each row as little-endian uint32; where
+rows are examples, of their tokens without what fills them up.
 `digest_rows` computes it from any rows, so a reader of the shards can check a run from outside.
 
 After a crash, steps since the last checkpoint are trained again and their lines stand twice, in the order of
@@ -29,7 +30,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,14 +43,22 @@ from trainer.speed import Speed, memory_bytes
 from trainer.spent import Spent, of_all_ranks
 
 
-def digest_rows(rows: np.ndarray) -> str:
-    """The digest of a batch given as its rows of token ids [n, seq_len] in slot order, in any integer type."""
+def digest_rows(rows: Iterable[np.ndarray]) -> str:
+    """The digest of a batch given as its rows of token ids in slot order, in any integer type and of any lengths."""
     return hashlib.blake2b(_digest_each(rows), digest_size=16).hexdigest()
 
 
-def _digest_each(rows: np.ndarray) -> bytes:
+def _digest_each(rows: Iterable[np.ndarray]) -> bytes:
     """8 bytes for each row, in order."""
-    return b"".join(hashlib.blake2b(row.tobytes(), digest_size=8).digest() for row in rows.astype("<u4"))
+    return b"".join(hashlib.blake2b(row.astype("<u4").tobytes(), digest_size=8).digest() for row in rows)
+
+
+def _rows_of(batch: Mapping[str, Any]) -> Iterable[np.ndarray]:
+    """The rows of a batch, examples without what fills them up."""
+    rows = batch["tokens"].numpy()
+    if "lengths" not in batch:
+        return rows
+    return [row[:length] for row, length in zip(rows, batch["lengths"].tolist(), strict=True)]
 
 
 class MetricsFile:
@@ -101,7 +110,7 @@ class Record(Callback):
     def after_dataloader(self, state: State, logger: Logger) -> None:
         names = self._feed.names
         counts = np.bincount(self._feed.corpus_of(state.batch), minlength=len(names))
-        mine = _digest_each(state.batch["tokens"].numpy()), counts, self._feed.spent_on(state.batch)
+        mine = _digest_each(_rows_of(state.batch)), counts, self._feed.spent_on(state.batch)
         of_ranks = dist.all_gather_object(mine)
         rows = b"".join(digests for digests, _, _ in of_ranks)
         counts = sum(counts for _, counts, _ in of_ranks).tolist()

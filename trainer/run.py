@@ -63,6 +63,7 @@ def train(config: Config, sources: Sources) -> None:
     from trainer.callbacks import callbacks_of
     from trainer.checkpoints import resume_point
     from trainer.feed import Feed
+    from trainer.finetuning.start import load_weights
     from trainer.loggers.destinations import destinations
     from trainer.models.causal_lm import build_model
     from trainer.optimization.optimizer import build_optimizer
@@ -81,6 +82,8 @@ def train(config: Config, sources: Sources) -> None:
     model = build_model(config.model, seq_len=config.seq_len, seed=config.seed)
     if config.activation_checkpointing:
         model.checkpoint_activations()
+    if config.load_weights_from and load_path is None:
+        load_weights(model, config.load_weights_from)
     trainer = Trainer(
         run_name=config.run_name,
         model=model,
@@ -94,6 +97,7 @@ def train(config: Config, sources: Sources) -> None:
         compile_config={} if config.compile else None,
         parallelism_config=config.fsdp.for_composer() if config.fsdp else None,
         device_train_microbatch_size=min(config.device_train_microbatch_size or feed.batch_size, feed.batch_size),
+        accumulate_train_batch_on_tokens=feed.has_examples,
         seed=config.seed,
         load_path=None if load_path is None else str(load_path),
         loggers=loggers,

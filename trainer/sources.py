@@ -21,6 +21,7 @@ from mixer.storage.cache import Cache
 from mixer.storage.remote import Remote
 from trainer.config import Config
 from trainer.errors import ConfigError
+from trainer.finetuning.examples import unpack
 from trainer.models import hub
 from trainer.models.size import vocab_size
 
@@ -37,6 +38,11 @@ class Sources:
     def names(self) -> list[str]:
         """The corpora, sorted: the order of the batch's corpus indices."""
         return sorted(self.train)
+
+    @property
+    def has_examples(self) -> bool:
+        """Whether rows are examples with their counts (`trainer.finetuning.examples`); of a run, all are or none."""
+        return any(corpus.has_examples for corpus in self.train.values())
 
     @property
     def corpora(self) -> dict[str, Corpus]:
@@ -81,8 +87,14 @@ class Sources:
         )
 
     def held_out_rows(self, name: str, chosen: np.ndarray) -> dict[str, np.ndarray]:
-        """Rows of a held-out split by their numbers [n], as a batch: {"tokens": [n, seq_len]}."""
-        return {"tokens": RowReader([self.held_out[name]]).read(chosen)}
+        """Rows of a held-out split by their numbers [n], as a batch: {"tokens": [n, seq_len]}, examples as trained."""
+        corpus = self.held_out[name]
+        rows = RowReader([corpus]).read(chosen)
+        if not corpus.has_examples:
+            return {"tokens": rows}
+        given = self.config.corpora.get(name) or (self.config.eval and self.config.eval.corpora[name])
+        examples = unpack(rows, bool(given and given.mask_prompt))
+        return {"tokens": examples.tokens, "loss_mask": examples.loss_mask}
 
     def num_held_out(self, name: str, wanted: int | Literal["all"]) -> int:
         """How many rows of a held-out split are evaluated, over all ranks."""
@@ -126,8 +138,11 @@ def open_sources(config: Config) -> Sources:
         if config.eval:
             source = corpus.holdout_source
             held_out[name] = _open(corpus.holdout_folder, source, f"{place}.holdout", config, problems)
+    for name, given in (config.eval.corpora if config.eval else {}).items():
+        held_out[name] = _open(given.local, given.remote, f"$.eval.corpora.{name}.local", config, problems)
     opened = {name: corpus for name, corpus in train.items() if corpus}
-    problems += _tokenizer_problems(opened, config)
+    only_evaluated = {name: corpus for name, corpus in held_out.items() if corpus and name not in train}
+    problems += _tokenizer_problems(opened | only_evaluated, config) + _form_problems(opened)
     if problems:
         raise ConfigError(problems)
     return Sources(
@@ -152,6 +167,17 @@ def _open(folder: Path, remote: str | None, place: str, config: Config, problems
             f"convert the corpus again or change seq_len @ {place}"
         )
     return corpus
+
+
+def _form_problems(corpora: Mapping[str, StoredCorpus]) -> list[str]:
+    """Packed text and examples in one run: a step would hold rows of two kinds."""
+    forms: dict[bool, list[str]] = {}
+    for name, corpus in corpora.items():
+        forms.setdefault(corpus.has_examples, []).append(name)
+    if len(forms) < 2:
+        return []
+    packed, examples = (", ".join(forms[form]) for form in (False, True))
+    return [f"rows are packed in {packed}, examples in {examples}: train on one kind at a time @ $.corpora"]
 
 
 def _tokenizer_problems(corpora: Mapping[str, StoredCorpus], config: Config) -> list[str]:

@@ -1,0 +1,28 @@
+"""Weights to start from: those of a checkpoint, without its optimizer, its step and its position in the data."""
+
+import logging
+import pickle
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from trainer.errors import ResumeError
+
+log = logging.getLogger(__name__)
+
+
+def load_weights(model: nn.Module, path: Path) -> None:
+    """Give `model` the weights in `path`, such as step-00061035.pt; raises ResumeError where they are another model's.
+
+    Tensors stay on disk until they are copied. Checkpoints are trusted: reading one can run any code.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", mmap=True, weights_only=False)["state"]["model"]
+    except (OSError, RuntimeError, KeyError, TypeError, pickle.UnpicklingError) as error:
+        raise ResumeError(f"load_weights_from must name a checkpoint like step-00001000.pt, found {path}") from error
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        raise ResumeError(f"{path} holds another model: {' '.join(str(error).split())[:300]}") from error
+    log.info("weights from %s", path)
