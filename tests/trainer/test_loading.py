@@ -91,7 +91,7 @@ def test_wrong_schedules_name_their_place(tmp_path: Path, phases: Any, expected:
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"max_duration": "1ep"}, "found '1ep' @ $.max_duration"),
+        ({"max_duration": "1hr"}, "found '1hr' @ $.max_duration"),
         ({"max_duration": "0.5dur"}, "@ $.max_duration"),
         ({"save_interval": "0ba"}, "at least one step, found '0ba' @ $.save_interval"),
         ({"eval": {"interval": "soon"}}, "found 'soon' @ $.eval.interval"),
