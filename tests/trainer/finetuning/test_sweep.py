@@ -90,7 +90,7 @@ def test_a_wrong_call_starts_nothing(
 
 
 def test_the_papers_grid(call: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([*call[:5], "--paper-seeds", "--paper-rates", "--dry-run"]) == 0
+    assert main([*call[:5], "lr_schedule.floor=0", "--paper-seeds", "--paper-rates", "--dry-run"]) == 0
     assert capsys.readouterr().out.splitlines()[0] == "130 runs, 0 of them done"
 
 
