@@ -2,7 +2,9 @@
 
 import sys
 from collections.abc import Mapping
+from functools import lru_cache
 
+import torch
 from composer import Callback
 from composer.utils import dist
 
@@ -15,6 +17,7 @@ from trainer.feed import Feed
 from trainer.live import Link, Live, trainer_name
 from trainer.loggers.terminal import Bar, StepLines
 from trainer.models.causal_lm import CausalLM
+from trainer.models.size import flops_per_token, peak_flops
 from trainer.optimization.curve import curve_of
 from trainer.optimization.optimizer import LearningRate
 from trainer.record import MetricsFile, Record
@@ -26,7 +29,13 @@ def callbacks_of(config: Config, sources: Sources, feed: Feed, model: CausalLM) 
     """Rate, record, evaluation, live schedule, dynamic mixing, checkpoints, each after those before it."""
     num_steps = config.num_steps
     file = MetricsFile(config.metrics_file)
-    speed = Speed(num_devices=dist.get_world_size(), num_tokens=config.base_schedule().num_tokens)
+    on_gpu = config.device != "cpu" and torch.cuda.is_available()
+    speed = Speed(
+        num_devices=dist.get_world_size(),
+        num_tokens=config.base_schedule().num_tokens,
+        flops_per_token=lru_cache(lambda seq_len: flops_per_token(config.model, seq_len)),
+        peak_flops=peak_flops(torch.cuda.get_device_name()) if on_gpu else None,
+    )
     record = Record(file, feed, interval=config.log_interval, speed=speed)
     rate = LearningRate(curve_of(config.lr_schedule, config.base_schedule()))
     lines = StepLines(record, interval=config.log_interval, num_steps=num_steps)

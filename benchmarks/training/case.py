@@ -34,7 +34,7 @@ def ours(case: dict[str, Any]) -> dict[str, float]:
         "global_batch_size": case["batch"],
         "device_train_microbatch_size": case["microbatch"],
         "seq_len": case["seq_len"],
-        "model": {"name": case["model"]},
+        "model": {"name": case["model"], "vocab_size": case["vocab_size"]},
         "device": case["device"],
         "precision": case["precision"],
         "compile": case["compile"],
@@ -66,13 +66,14 @@ def plain(case: dict[str, Any]) -> dict[str, float]:
     from trainer.models.settings import ModelConfig
 
     device = "cuda" if case["device"] == "gpu" else "cpu"
-    model = build_model(ModelConfig.model_validate(case["model"]), seq_len=case["seq_len"], seed=17).to(device).train()
+    config = ModelConfig.model_validate({"name": case["model"], "vocab_size": case["vocab_size"]})
+    model = build_model(config, seq_len=case["seq_len"], seed=17).to(device).train()
     decayed = [p for p in model.parameters() if p.ndim >= 2]
     others = [p for p in model.parameters() if p.ndim < 2]
     groups = [{"params": decayed, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=3e-4, betas=(0.9, 0.95))
+    optimizer = torch.optim.AdamW(groups, lr=3e-4, betas=(0.9, 0.95), fused=device == "cuda")
     forward = torch.compile(model) if case["compile"] else model
-    tokens = torch.randint(0, 50_000, (case["batch"], case["seq_len"]), device=device)
+    tokens = torch.randint(0, case["vocab_size"], (case["batch"], case["seq_len"]), device=device)
     parts, seconds = tokens.split(case["microbatch"]), []
     for _ in range(case["steps"]):
         begin = time.perf_counter()

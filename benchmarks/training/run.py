@@ -31,8 +31,8 @@ from trainer.models.size import flops_per_token, peak_flops  # noqa: E402
 
 SAMPLES = ROOT.parent / "shared" / "data"
 MICROBATCH = {"pythia-410m": 16}
-GPU = {"device": "gpu", "precision": "amp_bf16", "seq_len": 2048, "batch": 1024, "microbatch": 32}
-CPU = {"device": "cpu", "precision": "fp32", "seq_len": 128, "batch": 16, "microbatch": 8}
+GPU = {"device": "gpu", "precision": "amp_bf16", "seq_len": 2048, "batch": 1024, "microbatch": 32, "vocab_size": 50_304}
+CPU = {"device": "cpu", "precision": "fp32", "seq_len": 128, "batch": 16, "microbatch": 8, "vocab_size": 1024}
 
 
 def main() -> int:
@@ -45,7 +45,7 @@ def main() -> int:
         models = [f"pythia-{name}" for name in options.models or ("70m", "160m", "410m")]
         if device == "cpu" and not options.models:
             models = ["tiny"]
-        steps = options.steps or (12 if device == "gpu" else 60)
+        steps = options.steps or (12 if device == "gpu" else 40)
         compare(Path(folder), models, {**sizes, "steps": steps, "warmup": steps // 4, "threads": options.threads},
                 compiled=[word == "yes" for word in options.compile], repeats=options.repeats)  # fmt: skip
     return 0
@@ -55,7 +55,13 @@ def compare(folder: Path, models: list[str], sizes: dict[str, Any], *, compiled:
     """Measure and print the table."""
     num_rows = sizes["batch"] * (sizes["steps"] + 2)
     for number, name in enumerate(("c4", "starcoder")):
-        write_corpus(folder / name / "train", num_rows=num_rows, seq_len=sizes["seq_len"], seed=number)
+        write_corpus(
+            folder / name / "train",
+            num_rows=num_rows,
+            seq_len=sizes["seq_len"],
+            num_ids=sizes["vocab_size"],
+            seed=number,
+        )
     print("| model | compile | system | tokens/s | MFU | data wait | peak memory | of the plain loop |")
     print("|---|---|---|---|---|---|---|---|", flush=True)
     machine = ""
@@ -78,7 +84,9 @@ def compare(folder: Path, models: list[str], sizes: dict[str, Any], *, compiled:
 
 def row(case: dict[str, Any], system: str, one: dict[str, Any], limit_s: float) -> str:
     rate = case["batch"] * case["seq_len"] / one["seconds"]
-    flops = rate * flops_per_token(ModelConfig.model_validate(case["model"]), case["seq_len"])
+    flops = rate * flops_per_token(
+        ModelConfig.model_validate({"name": case["model"], "vocab_size": case["vocab_size"]}), case["seq_len"]
+    )
     peak = peak_flops(one["machine"])
     mfu = f"{flops / peak:.1%}" if peak else "–"
     return (
@@ -96,13 +104,13 @@ def measure(case: dict[str, Any]) -> dict[str, Any]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def write_corpus(folder: Path, *, num_rows: int, seq_len: int, seed: int) -> None:
+def write_corpus(folder: Path, *, num_rows: int, seq_len: int, num_ids: int, seed: int) -> None:
     from streaming import MDSWriter
 
     generator = np.random.default_rng(seed)
     with MDSWriter(out=str(folder), columns={"tokens": f"ndarray:uint16:{seq_len}"}, hashes=["sha1"]) as writer:
         for _ in range(num_rows):
-            writer.write({"tokens": generator.integers(0, 50_000, seq_len, dtype=np.uint16)})
+            writer.write({"tokens": generator.integers(0, num_ids, seq_len, dtype=np.uint16)})
 
 
 def midtraining(folder: Path, data: Path, *, device: str, steps: int) -> int:
