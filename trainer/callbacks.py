@@ -20,6 +20,7 @@ from trainer.models.causal_lm import CausalLM
 from trainer.models.size import flops_per_token, peak_flops
 from trainer.optimization.curve import curve_of
 from trainer.optimization.optimizer import LearningRate
+from trainer.provenance import Provenance
 from trainer.record import MetricsFile, Record
 from trainer.sources import Sources
 from trainer.speed import Speed
@@ -67,5 +68,6 @@ def callbacks_of(config: Config, sources: Sources, feed: Feed, model: CausalLM) 
         mixing = DynamicMixing(config, feed, losses, file=file, definition=sources.definition, link=link)
         callbacks += [losses, mixing]
     if config.save_folder:
+        callbacks.append(Provenance(config, sources, feed, record, model=model.model))
         callbacks.append(Checkpoints(config.save_folder, config))
     return callbacks

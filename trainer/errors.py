@@ -4,6 +4,7 @@
     ├── ConfigError         the YAML, an override or the data it points to is wrong (exit code 2)
     ├── ResumeError         a checkpoint that does not belong to this run (exit code 2)
     ├── ServiceError        the service refuses this run or gave it to another trainer (exit code 2); to be away is none
+    ├── ExportError         what is to be exported is no checkpoint, or where it shall go exists (exit code 2)
     └── CheckpointError     a checkpoint could not be written (exit code 1)
 
 All can be pickled, and all carry what they are about as attributes.
@@ -38,6 +39,10 @@ class ServiceError(TrainerError):
 
     Starting again by itself is no use, or, where two trainers take the run from each other, does harm.
     """
+
+
+class ExportError(TrainerError):
+    """A checkpoint that cannot be exported, or a folder that is there already."""
 
 
 class CheckpointError(TrainerError):

@@ -11,6 +11,7 @@ from tests.trainer.conftest import NUM_STEPS, run_config
 from tests.trainer.corpora import NAMES, make_rows
 from tests.trainer.launch import Run, evaluations_in
 from tests.trainer.test_run import half_way
+from trainer.export import read_checkpoint
 from trainer.loading import load
 from trainer.models.causal_lm import build_model, token_losses
 
@@ -58,6 +59,10 @@ def test_it_survives_a_resume_on_other_ranks(undisturbed: Path, corpora: Path, t
         for what in ("eval", "eval_batch_means"):
             assert line[what] == pytest.approx(expected[step][what], abs=1e-4)
         assert line["forgetting"]["c4"] == pytest.approx(expected[step]["forgetting"]["c4"], abs=1e-4)
+    last = f"checkpoints/step-{NUM_STEPS:08d}.pt"
+    (_, whole), (_, resumed) = read_checkpoint(undisturbed / last), read_checkpoint(tmp_path / last)
+    for key in ("composition", "ledger", "step", "corpora"):
+        assert resumed[key] == whole[key]
 
 
 def test_a_branch_at_a_switchpoint_is_evaluated_there_first(undisturbed: Path, corpora: Path, tmp_path: Path) -> None:
