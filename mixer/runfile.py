@@ -26,6 +26,7 @@ SHARD = 16_384  # samples of a shard, where only a corpus's size is known
 TRAINER_KEYS = frozenset({
     "autoresume", "device", "device_train_microbatch_size", "dynamic", "eval", "load_path", "log_interval", "loggers",
     "lr_schedule", "metrics_file", "model", "num_workers", "optimizer", "precision", "save_folder", "save_interval",
+    "save_at_switchpoints", "save_spool",
     "reading", "save_num_checkpoints_to_keep", "seed", "service", "tokenizer",
 })  # fmt: skip
 

@@ -8,7 +8,7 @@ import torch
 from composer import Callback
 from composer.utils import dist
 
-from trainer.checkpoints import Checkpoints
+from trainer.checkpoints.saving import Checkpoints
 from trainer.config import Config
 from trainer.dynamic import CorpusLosses, DynamicMixing
 from trainer.evaluation.callback import HeldOut, rows_of_rank
@@ -24,10 +24,11 @@ from trainer.provenance import Provenance
 from trainer.record import MetricsFile, Record
 from trainer.sources import Sources
 from trainer.speed import Speed
+from trainer.stopping import Stopping
 
 
-def callbacks_of(config: Config, sources: Sources, feed: Feed, model: CausalLM) -> list[Callback]:
-    """Rate, record, evaluation, live schedule, dynamic mixing, checkpoints, each after those before it."""
+def callbacks_of(config: Config, sources: Sources, feed: Feed, model: CausalLM, stopping: Stopping) -> list[Callback]:
+    """Rate, record, evaluation, live schedule, dynamic mixing, checkpoints, stopping, each after those before it."""
     num_steps = config.num_steps
     file = MetricsFile(config.metrics_file)
     on_gpu = config.device != "cpu" and torch.cuda.is_available()
@@ -70,4 +71,8 @@ def callbacks_of(config: Config, sources: Sources, feed: Feed, model: CausalLM) 
     if config.save_folder:
         callbacks.append(Provenance(config, sources, feed, record, model=model.model))
         callbacks.append(Checkpoints(config.save_folder, config))
+        # What an algorithm decides is many phases, of which the file's own are the ones to come back to.
+        planned = config.base_schedule().switchpoints
+        switchpoints = (lambda: planned) if config.dynamic else (lambda: feed.switchpoints)
+        callbacks += [Checkpoints(config, switchpoints=switchpoints, stopping=stopping), stopping]
     return callbacks

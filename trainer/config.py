@@ -18,6 +18,7 @@ from mixer.proposers import Ado, Softmax
 from mixer.proposing import Proposer
 from mixer.rails import Rails
 from mixer.ramp import Ramp
+from trainer.checkpoints.settings import Place
 from trainer.errors import ConfigError
 from trainer.evaluation.settings import EvalConfig
 from trainer.loggers.settings import LoggersConfig
@@ -154,11 +155,14 @@ class Config(Section):
     eval: EvalConfig | None = None
     service: ServiceConfig | None = None
     dynamic: DynamicConfig | None = None
-    save_folder: Path | None = None
+    save_folder: Place | None = None
     save_interval: Duration = "1000ba"
     save_num_checkpoints_to_keep: Annotated[int, Field(ge=-1)] = -1
     load_path: Path | None = None
     load_weights_from: Path | None = None
+    save_at_switchpoints: bool = True
+    save_spool: Path | None = None
+    load_path: Place | None = None
     autoresume: bool = False
     metrics_file: Path | None = None
     log_interval: PositiveInt = 10

@@ -27,7 +27,9 @@ from composer.utils import dist
 from mixer import ORDER_VERSION, MixerError, RepetitionError
 from mixer.opening import FORMAT
 from mixer.proposing import Dynamic, Observation
-from trainer.checkpoints import publish
+from trainer.checkpoints.bucket import Bucket, StorageError
+from trainer.checkpoints.files import publish
+from trainer.checkpoints.settings import folder_of
 from trainer.config import Config
 from trainer.errors import CheckpointError, ResumeError
 from trainer.feed import Feed
@@ -105,7 +107,9 @@ class DynamicMixing(Callback):
         self._is_served = config.service is not None
         self._revisions: list[dict[str, Any]] = []
         self._created = _now()
-        self._ledger = LedgerFile(config.save_folder, definition) if config.save_folder else None
+        folder = folder_of(config)
+        bucket = Bucket(config.save_folder) if isinstance(config.save_folder, str) else None
+        self._ledger = LedgerFile(folder, definition, bucket) if folder else None
 
     def state_dict(self) -> dict[str, Any]:
         return {
@@ -198,10 +202,11 @@ class DynamicMixing(Callback):
 
 
 class LedgerFile:
-    """`ledger.jsonl` in `folder`: a run by its `definition` and its whole history."""
+    """`ledger.jsonl` in `folder`, and in `bucket`: a run by its `definition` and its whole history."""
 
-    def __init__(self, folder: Path, definition: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path, definition: Mapping[str, Any], bucket: Bucket | None = None) -> None:
         self._path = folder / "ledger.jsonl"
+        self._bucket = bucket
         run_id = blake2b(definition["name"].encode(), digest_size=6).hexdigest()
         self._head = {"format": FORMAT, "version": 1, "id": run_id, "order_version": ORDER_VERSION}
         self._definition = definition
@@ -221,6 +226,11 @@ class LedgerFile:
                 f"the ledger {self._path} could not be written: {error.strerror or error}; the one before is whole: "
                 "free some space and start again with autoresume=true"
             ) from error
+        if self._bucket:
+            try:
+                self._bucket.upload(self._path, self._path.name)
+            except StorageError as error:  # it goes there again, whole, with the next change
+                log.warning("%s: the newest is %s", error, self._path)
 
 
 def _now() -> str:

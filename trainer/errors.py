@@ -6,6 +6,8 @@
     ├── ServiceError        the service refuses this run or gave it to another trainer (exit code 2); to be away is none
     ├── ExportError         what is to be exported is no checkpoint, or where it shall go exists (exit code 2)
     └── CheckpointError     a checkpoint could not be written (exit code 1)
+    ├── CheckpointError     a checkpoint could not be written, or not be had (exit code 1)
+    └── Stopped             the run was asked to end and has saved its state (exit code 75: start it again)
 
 All can be pickled, and all carry what they are about as attributes.
 """
@@ -46,6 +48,12 @@ class ExportError(TrainerError):
 
 
 class CheckpointError(TrainerError):
-    """Writing a checkpoint failed: disk full, no permission. The checkpoints written before are untouched."""
+    """A checkpoint could not be written or fetched: disk full, storage away. Those written before are untouched."""
 
     exit_code = 1
+
+
+class Stopped(TrainerError):
+    """A signal ended the run after a step, and its state is saved. 75 is EX_TEMPFAIL of BSD's sysexits.h: try again."""
+
+    exit_code = 75

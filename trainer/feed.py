@@ -20,7 +20,7 @@ from composer.core import DataSpec
 from torch.utils.data import DataLoader
 
 from mixer import Ledger, Revision
-from mixer.dataset import PlannedDataset, PlannedSampler, collate, end_with_parent
+from mixer.dataset import PlannedDataset, PlannedSampler, collate
 from mixer.reading import rank_batch_size
 from mixer.storage.ahead import FetchAhead
 from mixer.storage.upcoming import next_uses, shares_of
@@ -28,6 +28,7 @@ from trainer.config import PREFETCH_FACTOR
 from trainer.finetuning.examples import num_targets, unpack
 from trainer.sources import Sources
 from trainer.spent import Spent
+from trainer.stopping import begin_worker
 
 Batch = dict[str, Any]
 
@@ -94,7 +95,7 @@ class Feed:
             sampler=self._sampler,
             collate_fn=collate,
             num_workers=num_workers,
-            worker_init_fn=end_with_parent,
+            worker_init_fn=begin_worker,
             prefetch_factor=PREFETCH_FACTOR if num_workers else None,
             pin_memory=torch.cuda.is_available(),
         )

@@ -44,10 +44,11 @@ def trainer_name(config: Config) -> str:
     """Who claims the run: its save folder, the same after a restart on any machine; without one, this process alone."""
     if config.save_folder is None:
         return f"{socket.gethostname()}:{os.getpid()}"
-    folder = str(config.save_folder.resolve())
+    place = config.save_folder
+    folder = place if isinstance(place, str) else str(place.resolve())
     if len(folder) <= LONGEST_NAME and folder.isprintable():
         return folder
-    return f"{blake2b(folder.encode(), digest_size=8).hexdigest()} {config.save_folder.name[:100]!a}"
+    return f"{blake2b(folder.encode(), digest_size=8).hexdigest()} {folder.rpartition('/')[2][:100]!a}"
 
 
 class Link:

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ValidationError
 from mixer import Schedule, ScheduleError
 from mixer.batching import parse_num_steps
 from mixer.errors import ProposingError
+from trainer.checkpoints import settings as checkpoints
 from trainer.config import PROPOSERS, Config, DynamicConfig
 from trainer.errors import ConfigError
 from trainer.evaluation import settings as evaluation
@@ -148,8 +149,7 @@ def _consistency_problems(config: Config) -> list[str]:
     if config.dynamic and not problems:
         problems += _dynamic_problems(config, config.dynamic)
     problems += model_problems(config)
-    if config.autoresume and config.save_folder is None:
-        problems.append("autoresume looks for checkpoints in save_folder, which is not given @ $.autoresume")
+    problems += checkpoints.problems(config)
     if config.service:
         if not re.fullmatch(r"https?://[^/@\s]+(/[^@\s]*)?", config.service.url):
             problems.append("must be an address like http://127.0.0.1:8321, and no token in it @ $.service.url")

@@ -4,8 +4,8 @@
     python trainer/run.py cfg.yaml --dry-run
 
 Exit codes: 0 done, 1 the work failed, 2 the configuration, the data or the checkpoint is wrong (one line each on
-standard error, nothing is written). Torch and Composer take ten seconds to import, so they are imported only when
-the configuration and the corpora are known to be right.
+standard error, nothing is written), 75 ended by a signal with the state saved. Torch and Composer take ten seconds to
+import, so they are imported only when the configuration and the corpora are known to be right.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from pathlib import Path
 
 from mixer import MixerError
 from trainer.config import Config
-from trainer.errors import TrainerError
+from trainer.errors import Stopped, TrainerError
 from trainer.loading import load
 from trainer.sources import Sources, open_sources
 from trainer.summary import as_yaml, describe, plot
@@ -61,12 +61,13 @@ def train(config: Config, sources: Sources) -> None:
     from composer.utils import dist
 
     from trainer.callbacks import callbacks_of
-    from trainer.checkpoints import resume_point
+    from trainer.checkpoints.resume import after_loading, resume_point
     from trainer.feed import Feed
     from trainer.finetuning.start import load_weights
     from trainer.loggers.destinations import destinations
     from trainer.models.causal_lm import build_model
     from trainer.optimization.optimizer import build_optimizer
+    from trainer.stopping import Stopping
 
     device = config.device if config.device != "auto" else ("gpu" if torch.cuda.is_available() else "cpu")
     dist.initialize_dist(device)
@@ -79,6 +80,7 @@ def train(config: Config, sources: Sources) -> None:
         num_ranks=dist.get_world_size(),
         ranks_here=range(first_here, first_here + dist.get_local_world_size()),
     )
+    stopping = Stopping()
     model = build_model(config.model, seq_len=config.seq_len, seed=config.seed)
     if config.activation_checkpointing:
         model.checkpoint_activations()
@@ -90,7 +92,7 @@ def train(config: Config, sources: Sources) -> None:
         train_dataloader=feed.data_spec(),
         optimizers=build_optimizer(model, config.optimizer, fused=device == "gpu"),
         algorithms=GradientClipping(clipping_type="norm", clipping_threshold=config.optimizer.clip_norm),
-        callbacks=callbacks_of(config, sources, feed, model),
+        callbacks=callbacks_of(config, sources, feed, model, stopping),
         max_duration=f"{config.num_steps}ba",
         device=device,
         precision=config.precision,
@@ -103,6 +105,7 @@ def train(config: Config, sources: Sources) -> None:
         loggers=loggers,
         progress_bar=False,
     )
+    after_loading(trainer, config)
     done = int(trainer.state.timestamp.batch)
     if done >= config.num_steps:
         log.info("all %d steps are done: %s", done, load_path)
@@ -111,6 +114,8 @@ def train(config: Config, sources: Sources) -> None:
         log.info("going on at step %d from %s", done, load_path)
     trainer.fit()
     trainer.close()
+    if stopping.signal and (done := int(trainer.state.timestamp.batch)) < config.num_steps:
+        raise Stopped(f"stopped by {stopping.signal} after {done} steps, which are saved: start again to go on")
 
 
 def _parser() -> argparse.ArgumentParser:

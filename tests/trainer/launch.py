@@ -15,6 +15,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 PRELOAD = ["composer", "trainer.run", "trainer.callbacks", "trainer.models.causal_lm", "tests.trainer.launch"]
 
 
@@ -28,6 +30,7 @@ class Run:
         *,
         num_ranks: int = 1,
         environment: Mapping[str, str] | None = None,
+        own_groups: bool = False,
     ) -> None:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(PRELOAD)
@@ -39,7 +42,7 @@ class Run:
             names = {"RANK": rank_text, "LOCAL_RANK": rank_text, "WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size}
             names |= environment or {}
             names |= {"NODE_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "PYTHONUNBUFFERED": "1"}
-            process = context.Process(target=_enter, args=(list(arguments), names, str(output)))
+            process = context.Process(target=_enter, args=(list(arguments), names, str(output), own_groups))
             process.start()
             self._processes.append(process)
 
@@ -57,6 +60,10 @@ class Run:
             process.kill()
             process.join()
 
+    def signal(self, number: int, *, rank: int) -> None:
+        """To the whole process group of a rank, as Slurm and a terminal send it; it needs `own_groups`."""
+        os.killpg(self._processes[rank].pid, number)
+
     def pause(self) -> None:
         """Stop the processes where they are, until `go_on`."""
         for process in self._processes:
@@ -65,6 +72,10 @@ class Run:
     def go_on(self) -> None:
         for process in self._processes:
             os.kill(process.pid, signal.SIGCONT)
+
+    def workers(self) -> list[psutil.Process]:
+        """The loader workers that run now."""
+        return [worker for process in self._processes for worker in psutil.Process(process.pid).children()]
 
     @property
     def alive(self) -> bool:
@@ -109,11 +120,13 @@ def _parse(line: str) -> dict[str, Any]:
         return {}
 
 
-def _enter(arguments: list[str], names: Mapping[str, str], output: str) -> None:
+def _enter(arguments: list[str], names: Mapping[str, str], output: str, own_group: bool) -> None:
     with open(output, "ab", buffering=0) as file:  # noqa: PTH123
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     os.environ.update(names)
+    if own_group:
+        os.setpgid(0, 0)
     multiprocessing.set_start_method("fork", force=True)  # loader workers as in a run from the command line
     import torch
 

@@ -16,7 +16,7 @@ from tests.trainer.conftest import NUM_STEPS, run_config
 from tests.trainer.corpora import NAMES, make_rows
 from tests.trainer.launch import Run, last_of_each_step, steps_in, wait_for_step
 from tests.trainer.test_live import Service, assert_followed, only_run
-from trainer.checkpoints import complete_checkpoints
+from trainer.checkpoints.files import complete_checkpoints
 from trainer.errors import ConfigError
 from trainer.loading import load
 from trainer.record import digest_rows

@@ -8,7 +8,8 @@ import pytest
 
 from tests.trainer.conftest import run_config
 from tests.trainer.launch import Run
-from trainer.checkpoints import complete_checkpoints, resume_point
+from trainer.checkpoints.files import complete_checkpoints
+from trainer.checkpoints.resume import resume_point
 from trainer.config import Config
 from trainer.errors import ResumeError
 from trainer.loading import load
@@ -60,8 +61,9 @@ def test_only_the_newest_are_kept_and_leftovers_go(corpora: Path, tmp_path: Path
     run = Run([str(config)], tmp_path)
     assert run.wait() == 0, run.output
     names = [path.name for path in complete_checkpoints(tmp_path / "checkpoints")]
-    assert names == ["step-00000016.pt", "step-00000019.pt"]
-    assert len(list((tmp_path / "checkpoints").iterdir())) == 2
+    at_switchpoints = ["step-00000009-switchpoint.pt", "step-00000015-switchpoint.pt"]
+    assert names == [*at_switchpoints, "step-00000016.pt", "step-00000019.pt"]
+    assert len(list((tmp_path / "checkpoints").iterdir())) == 4
 
 
 def test_a_checkpoint_that_cannot_be_written_ends_the_run_with_one_line(corpora: Path, tmp_path: Path) -> None:

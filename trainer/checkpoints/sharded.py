@@ -1,0 +1,115 @@
+"""Checkpoints in parts: each rank writes and sends what it holds, as `torch.distributed.checkpoint` lays it out.
+
+A run may go on from one with any number of ranks. The mark `complete.json` names every part and says what the
+checkpoint was made with; it is written, and sent, last.
+"""
+
+import io
+import pickle
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from composer import State
+from composer.utils import checkpoint, dist
+from torch.distributed.checkpoint.metadata import BytesStorageMetadata, MetadataIndex
+
+from trainer.checkpoints import files
+from trainer.checkpoints.bucket import Bucket, StorageError
+from trainer.checkpoints.names import superseded
+from trainer.checkpoints.together import together
+from trainer.errors import ResumeError
+
+METADATA = ".metadata"
+
+
+def write(state: State, temporary: Path) -> list[Path]:
+    """Every rank writes its part into the folder `temporary`; returns the files that are this rank's."""
+    first = checkpoint.save_checkpoint(state, str(temporary / "parts"))  # below it, in a folder that Composer names
+    if first is None:
+        return []
+    folder, rank = Path(first).parent, dist.get_global_rank()
+    return [*sorted(folder.glob(f"__{rank}_*")), *([folder / METADATA] if rank == 0 else [])]
+
+
+def commit(temporary: Path, final: Path, parts: Mapping[str, Any], made_with: Mapping[str, Any]) -> None:
+    """Write the mark and give the folder that holds the parts its final name."""
+    (folder,) = (path for path in temporary.iterdir() if path.is_dir())
+    files.write_mark(folder, parts, made_with)
+    if final.exists():  # from before the run went back to an earlier one
+        files.remove(final)
+    files.publish(folder, final)
+    shutil.rmtree(temporary)
+
+
+def send(bucket: Bucket, final: Path, mine: Sequence[str], *, num_to_keep: int) -> StorageError | None:
+    """Every rank sends its parts from the spool, then rank 0 the mark; the spool is emptied where all arrived.
+
+    Returns an error that may pass, the same on all ranks; raises StorageError for others.
+    """
+    is_first = dist.get_global_rank() == 0
+
+    def send_mark() -> None:
+        bucket.upload(final / files.MARK, f"{final.name}/{files.MARK}")
+        for name in superseded(bucket.names(), num_to_keep):
+            bucket.remove(name)
+
+    try:
+        together(lambda: [bucket.upload(final / part, f"{final.name}/{part}") for part in mine])
+        together(send_mark if is_first else None)
+    except StorageError as error:
+        if error.is_final:
+            raise
+        return error
+    together((lambda: files.remove(final)) if dist.get_local_rank() == 0 else None)
+    return None
+
+
+def check_safe(folder: Path, allowed: Sequence[Any]) -> None:
+    """Raises ResumeError where loading the checkpoint could run programs.
+
+    Its metadata and each value that is no tensor are pickles, which torch reads as such: they are read here first by
+    readers that know the types of a checkpoint alone, as one in a single file is (`trainer.checkpoints.reading`).
+    """
+    try:
+        with (folder / METADATA).open("rb") as file:
+            metadata = _MetadataReader(file).load()
+        with torch.serialization.safe_globals(list(allowed)):
+            for index, item in metadata.state_dict_metadata.items():
+                if isinstance(item, BytesStorageMetadata):
+                    _read_bytes(folder, metadata.storage_data[MetadataIndex(index)])
+    except (pickle.UnpicklingError, AttributeError, KeyError, OSError, RuntimeError) as error:
+        raise ResumeError(f"{folder} is no checkpoint of this trainer: {str(error).splitlines()[0]}") from None
+
+
+def _read_bytes(folder: Path, place: Any) -> None:
+    with (folder / Path(place.relative_path).name).open("rb") as file:
+        file.seek(place.offset)
+        torch.load(io.BytesIO(file.read(place.length)), weights_only=True)
+
+
+class _MetadataReader(pickle.Unpickler):
+    """A pickle of what describes a checkpoint in parts; any other type is refused."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        own = {"torch.distributed.checkpoint.metadata", "torch.distributed.checkpoint.filesystem"}
+        known = module in own and name in OWN
+        if not known and (module, name) not in PLAIN and not _is_dtype(module, name):
+            raise pickle.UnpicklingError(f"it could run programs ({module}.{name})")
+        return super().find_class(module, name)
+
+
+def _is_dtype(module: str, name: str) -> bool:
+    return module == "torch" and isinstance(getattr(torch, name, None), torch.dtype)
+
+
+OWN = {
+    "Metadata", "TensorStorageMetadata", "BytesStorageMetadata", "ChunkStorageMetadata", "TensorProperties",
+    "MetadataIndex", "StorageMeta", "_MEM_FORMAT_ENCODING", "_StorageInfo",
+}  # fmt: skip
+PLAIN = {
+    ("torch", "Size"), ("torch.serialization", "_get_layout"), ("collections", "OrderedDict"),
+    ("builtins", "set"),
+}  # fmt: skip
