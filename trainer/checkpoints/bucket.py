@@ -2,7 +2,7 @@
 
 An object appears whole or not at all, also one that goes up in parts; so it is its own commit mark. A checkpoint of
 several files is there when its `complete.json` is, which goes up last. What fails for a while is tried again by
-boto3 (`ATTEMPTS` times, with growing waits) and then raised as StorageError. No torch.
+boto3 (`AWS_MAX_ATTEMPTS` times, with growing waits) and then raised as StorageError. No torch.
 """
 
 import logging
@@ -51,7 +51,7 @@ class Bucket:
             "s3",
             endpoint_url=os.environ.get("S3_ENDPOINT_URL"),
             config=Config(
-                retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
+                retries={"mode": "standard", "total_max_attempts": int(os.environ.get("AWS_MAX_ATTEMPTS", ATTEMPTS))},
                 connect_timeout=10,
                 read_timeout=60,
                 request_checksum_calculation="when_required",  # what is not Amazon's does not know the newer ones
