@@ -51,6 +51,7 @@ class Checkpoints(Callback):
         self._made_with = made_with(config)
         self._bucket = Bucket(config.save_folder) if isinstance(config.save_folder, str) else None
         self._uploads: Uploads | None = None
+        self._unsent: sharded.Unsent | None = None
         if self._bucket and dist.get_global_rank() == 0:
             self._uploads = Uploads(self._bucket, num_to_keep=self._num_to_keep)
         # In a shared folder rank 0 renames and removes; in a spool, which each node has, its first rank.
@@ -69,6 +70,8 @@ class Checkpoints(Callback):
         if not due:
             return
         self._settle()
+        if self._unsent and self._tidies:
+            remove(self._unsent.folder)
         name = Name(step, at_switchpoint, is_sharded=state.fsdp_sharded_state_dict_enabled)
         write = self._write_parts if name.is_sharded else self._write_file
         write(state, self._folder / str(name))
@@ -76,6 +79,10 @@ class Checkpoints(Callback):
     def fit_end(self, state: State, logger: Logger) -> None:
         self._settle()
         together(self._uploads.finish if self._uploads else None)
+        if self._bucket and self._unsent:
+            error = self._unsent.send(self._bucket, num_to_keep=self._num_to_keep)
+            if error:
+                raise CheckpointError(f"{error}; the parts of the newest checkpoint are in {self._unsent.folder}")
 
     def close(self, state: State, logger: Logger) -> None:
         """Also after an error: what is on its way arrives."""
@@ -123,7 +130,11 @@ class Checkpoints(Callback):
 
         together(commit if self._tidies else None)
         if self._bucket:
-            sharded.send(self._bucket, final, [part.name for part in parts], num_to_keep=self._num_to_keep)
+            self._unsent = sharded.Unsent(final, [part.name for part in parts])
+            if error := self._unsent.send(self._bucket, num_to_keep=self._num_to_keep):
+                log.warning("%s; it stays in %s until the next is written", error, self._folder)
+            else:
+                self._unsent = None
         elif self._tidies:
             self._remove_old()
 

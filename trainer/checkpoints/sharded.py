@@ -9,7 +9,7 @@ import pickle
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from composer import State
@@ -44,27 +44,33 @@ def commit(temporary: Path, final: Path, parts: Mapping[str, Any], made_with: Ma
     shutil.rmtree(temporary)
 
 
-def send(bucket: Bucket, final: Path, mine: Sequence[str], *, num_to_keep: int) -> StorageError | None:
-    """Every rank sends its parts from the spool, then rank 0 the mark; the spool is emptied where all arrived.
+class Unsent(NamedTuple):
+    """A checkpoint in the spool, and which parts of it this rank sends."""
 
-    Returns an error that may pass, the same on all ranks; raises StorageError for others.
-    """
-    is_first = dist.get_global_rank() == 0
+    folder: Path
+    mine: Sequence[str]
 
-    def send_mark() -> None:
-        bucket.upload(final / files.MARK, f"{final.name}/{files.MARK}")
-        for name in superseded(bucket.names(), num_to_keep):
-            bucket.remove(name)
+    def send(self, bucket: Bucket, *, num_to_keep: int) -> StorageError | None:
+        """Every rank sends its parts, then rank 0 the mark; the spool is emptied where all arrived.
 
-    try:
-        together(lambda: [bucket.upload(final / part, f"{final.name}/{part}") for part in mine])
-        together(send_mark if is_first else None)
-    except StorageError as error:
-        if error.is_final:
-            raise
-        return error
-    together((lambda: files.remove(final)) if dist.get_local_rank() == 0 else None)
-    return None
+        Returns an error that may pass, the same on all ranks; raises StorageError for others.
+        """
+        name = self.folder.name
+
+        def send_mark() -> None:
+            bucket.upload(self.folder / files.MARK, f"{name}/{files.MARK}")
+            for old in superseded(bucket.names(), num_to_keep):
+                bucket.remove(old)
+
+        try:
+            together(lambda: [bucket.upload(self.folder / part, f"{name}/{part}") for part in self.mine])
+            together(send_mark if dist.get_global_rank() == 0 else None)
+        except StorageError as error:
+            if error.is_final:
+                raise
+            return error
+        together((lambda: files.remove(self.folder)) if dist.get_local_rank() == 0 else None)
+        return None
 
 
 def check_safe(folder: Path, allowed: Sequence[Any]) -> None:
