@@ -4,7 +4,6 @@ The processes are forked from a server that has imported Composer once and compu
 have their own environment and output, they can be killed, and several make a process group as `composer -n` would.
 """
 
-import functools
 import json
 import multiprocessing
 import os
@@ -132,12 +131,6 @@ def _enter(arguments: list[str], names: Mapping[str, str], output: str, own_grou
     import torch
 
     from trainer.run import main
-
-    if "TEST_FSDP" in os.environ:  # in parts: each rank holds a share of the model, and saves it
-        import composer
-
-        fsdp = {"fsdp": {"state_dict_type": "sharded"}}
-        composer.Trainer = functools.partial(composer.Trainer, parallelism_config=fsdp)
 
     torch.set_num_threads(1)
 

@@ -20,6 +20,7 @@ from torch.torch_version import TorchVersion
 from trainer.checkpoints import sharded
 from trainer.checkpoints.files import MADE_WITH, is_complete, read_mark
 from trainer.errors import ResumeError
+from trainer.models.size import identity
 
 if TYPE_CHECKING:
     from trainer.config import Config
@@ -37,9 +38,8 @@ def made_with(config: "Config") -> dict[str, Any]:
     """What a checkpoint must say of the run that made it, beside the data, which mixer keeps and checks."""
     optimizer = config.optimizer.model_dump(mode="json")
     values = config.model_dump(mode="json", include={"lr_schedule", "max_duration", "precision", "seed"})
-    sizes = ("n_layers", "d_model", "n_heads", "d_ff", "vocab_size")
     return {
-        "model": {size: getattr(config.model, size) for size in sizes},
+        "model": identity(config.model),
         "clip_norm": optimizer.pop("clip_norm"),
         "optimizer": optimizer,
         **values,

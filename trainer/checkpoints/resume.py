@@ -13,7 +13,7 @@ from trainer.checkpoints.bucket import Bucket
 from trainer.checkpoints.files import complete_checkpoints, damage, is_complete
 from trainer.checkpoints.names import Name
 from trainer.checkpoints.reading import check
-from trainer.checkpoints.settings import spool_of
+from trainer.checkpoints.settings import make_private, spool_of
 from trainer.checkpoints.together import together
 from trainer.config import Config
 from trainer.errors import ResumeError
@@ -44,6 +44,12 @@ def resume_point(config: Config) -> Path | None:
 
 def _ready(place: Path | str, config: Config) -> tuple[Path, list[str]]:
     path = _fetch(place, config) if isinstance(place, str) else place
+    in_parts = config.fsdp is not None and config.fsdp.state == "sharded"
+    if path.is_dir() != in_parts:
+        raise ResumeError(
+            f"{place} is {'in parts' if path.is_dir() else 'one file'}, and fsdp.state asks for "
+            f"{'parts' if in_parts else 'one file'}: go on with the fsdp.state it was saved with"
+        )
     return path, check(path, config)
 
 
@@ -109,6 +115,7 @@ def _fetch(address: str, config: Config) -> Path:
         raise ResumeError(f"load_path must name a checkpoint like step-00001000.pt, found {address}")
     folder = spool_of(config) / FETCHED
     shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True, mode=0o700)
+    make_private(spool_of(config))
+    folder.mkdir(mode=0o700)
     log.info("fetching %s", address)
     return Bucket(parent).fetch(name, folder)

@@ -23,7 +23,7 @@ from trainer.checkpoints.bucket import Bucket
 from trainer.checkpoints.files import MADE_WITH, complete_checkpoints, publish, remove
 from trainer.checkpoints.names import Name, superseded
 from trainer.checkpoints.reading import made_with
-from trainer.checkpoints.settings import folder_of
+from trainer.checkpoints.settings import folder_of, make_private
 from trainer.checkpoints.together import together
 from trainer.checkpoints.uploads import Uploads
 from trainer.config import Config
@@ -92,7 +92,7 @@ class Checkpoints(Callback):
 
     def _begin(self) -> None:
         with self._told(self._folder):
-            self._folder.mkdir(parents=True, exist_ok=True)
+            make_private(self._folder) if self._bucket else self._folder.mkdir(parents=True, exist_ok=True)
         for torn in self._folder.glob("step-*.tmp"):
             remove(torn)
 

@@ -1,5 +1,6 @@
 """Where checkpoints lie, as a configuration says it. Imports no torch."""
 
+import os
 import re
 import tempfile
 from collections.abc import Iterator
@@ -33,7 +34,14 @@ def spool_of(config: "Config") -> Path:
     if config.save_spool:
         return config.save_spool
     name = blake2b(f"{config.save_folder} {config.load_path}".encode(), digest_size=8).hexdigest()
-    return Path(tempfile.gettempdir()) / f"switchpoint-{name}"
+    return Path(tempfile.gettempdir()) / f"switchpoint-{os.getuid()}-{name}"
+
+
+def make_private(folder: Path) -> None:
+    """Make a folder of this user's alone; raises PermissionError where it is another's, who could change all in it."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if folder.stat().st_uid != os.getuid():
+        raise PermissionError(f"{folder} belongs to another user: give a folder of your own as save_spool")
 
 
 def folder_of(config: "Config") -> Path | None:

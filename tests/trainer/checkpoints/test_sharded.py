@@ -16,14 +16,15 @@ from trainer.checkpoints.files import complete_checkpoints, damage
 from trainer.checkpoints.reading import ALLOWED
 from trainer.errors import ResumeError
 
-FSDP = {"FSDP_VERSION": "2", "TEST_FSDP": "sharded"}
+FSDP = {"FSDP_VERSION": "2"}
+PARTS = {"sharding": "full", "state": "sharded"}
 
 
 @pytest.fixture(scope="module")
 def stopped(corpora: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run of two ranks that was killed after its checkpoint of step 8."""
     out = tmp_path_factory.mktemp("stopped")
-    run = Run([str(run_config(corpora, out))], out, num_ranks=2, environment=FSDP)
+    run = Run([str(run_config(corpora, out, fsdp=PARTS))], out, num_ranks=2, environment=FSDP)
     wait_for_step(run, out / "metrics.jsonl", 9)
     run.kill()
     return out
@@ -37,7 +38,7 @@ def checkpoint(stopped: Path, tmp_path: Path) -> Path:
 
 def test_it_goes_on_on_any_number_of_ranks(corpora: Path, stopped: Path, undisturbed: Path, tmp_path: Path) -> None:
     out = Path(shutil.copytree(stopped, tmp_path / "out"))
-    run = Run([str(run_config(corpora, out))], out, environment=FSDP)
+    run = Run([str(run_config(corpora, out, fsdp=PARTS))], out, environment=FSDP)
     assert run.wait() == 0, run.output
     assert "going on at step" in run.output
     found, expected = (last_of_each_step(folder / "metrics.jsonl") for folder in (out, undisturbed))
@@ -108,7 +109,12 @@ def test_parts_go_to_a_bucket_and_come_back(
     for name, value in server.items():
         monkeypatch.setenv(name, value)
     bucket = Bucket(f"s3://{BUCKET}/parts")
-    changes = {"save_folder": bucket.address, "save_spool": str(tmp_path / "spool"), "save_interval": "8ba"}
+    changes = {
+        "save_folder": bucket.address,
+        "save_spool": str(tmp_path / "spool"),
+        "save_interval": "8ba",
+        "fsdp": PARTS,
+    }
     config = run_config(corpora, tmp_path, **changes, save_num_checkpoints_to_keep=1)
     run = Run([str(config)], tmp_path, num_ranks=2, environment={**server, **FSDP})
     wait_for_step(run, tmp_path / "metrics.jsonl", 10)
