@@ -62,6 +62,7 @@ def train(config: Config, sources: Sources) -> None:
 
     from trainer.callbacks import callbacks_of
     from trainer.checkpoints.resume import after_loading, resume_point
+    from trainer.checkpoints.sharded import leave_out
     from trainer.feed import Feed
     from trainer.finetuning.start import load_weights
     from trainer.loggers.destinations import destinations
@@ -104,8 +105,9 @@ def train(config: Config, sources: Sources) -> None:
         load_path=None if load_path is None else str(load_path),
         loggers=loggers,
         progress_bar=False,
+        load_ignore_keys=leave_out if load_path and load_path.is_dir() else None,
     )
-    after_loading(trainer, config)
+    after_loading(trainer, load_path, config)
     done = int(trainer.state.timestamp.batch)
     if done >= config.num_steps:
         log.info("all %d steps are done: %s", done, load_path)

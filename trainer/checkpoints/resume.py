@@ -9,10 +9,11 @@ from typing import Any
 from composer import Callback, Logger, State, Trainer
 from composer.utils import dist, reproducibility
 
+from trainer.checkpoints import sharded
 from trainer.checkpoints.bucket import Bucket
 from trainer.checkpoints.files import complete_checkpoints, damage, is_complete
 from trainer.checkpoints.names import Name
-from trainer.checkpoints.reading import check
+from trainer.checkpoints.reading import ALLOWED, check
 from trainer.checkpoints.settings import make_private, spool_of
 from trainer.checkpoints.together import together
 from trainer.config import Config
@@ -53,8 +54,11 @@ def _ready(place: Path | str, config: Config) -> tuple[Path, list[str]]:
     return path, check(path, config)
 
 
-def after_loading(trainer: Trainer, config: Config) -> None:
+def after_loading(trainer: Trainer, path: Path | None, config: Config) -> None:
     """What is left to do when Composer has loaded the checkpoint, if there was one."""
+    if path and path.is_dir():
+        sharded.load_rest(trainer, path, ALLOWED)
+    dist.barrier()
     if dist.get_local_rank() == 0:
         shutil.rmtree(spool_of(config) / FETCHED, ignore_errors=True)
     # Composer gives the random state back only where it replays batches, which this trainer never does.

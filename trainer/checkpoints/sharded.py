@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from composer import State
+from composer import State, Trainer
 from composer.utils import checkpoint, dist
 from torch.distributed.checkpoint.metadata import BytesStorageMetadata, MetadataIndex
 
@@ -23,15 +23,41 @@ from trainer.checkpoints.together import together
 from trainer.errors import ResumeError
 
 METADATA = ".metadata"
+PLAIN_STATE = "state.pt"  # what is no tensor and has other keys at each step: torch.distributed.checkpoint loads only
+NOT_IN_PARTS = ("callbacks", "dataset_state", "integrations", "metadata")  # into keys that are there beforehand
 
 
 def write(state: State, temporary: Path) -> list[Path]:
     """Every rank writes its part into the folder `temporary`; returns the files that are this rank's."""
-    first = checkpoint.save_checkpoint(state, str(temporary / "parts"))  # below it, in a folder that Composer names
+    plain: dict[str, Any] = {}
+
+    def take_out(collected: dict[str, Any]) -> None:
+        plain.update({key: collected["state"].pop(key) for key in NOT_IN_PARTS})
+
+    # Composer puts them into a folder of its own naming.
+    first = checkpoint.save_checkpoint(state, str(temporary / "parts"), ignore_keys=take_out)
     if first is None:
         return []
     folder, rank = Path(first).parent, dist.get_global_rank()
-    return [*sorted(folder.glob(f"__{rank}_*")), *([folder / METADATA] if rank == 0 else [])]
+    mine = sorted(folder.glob(f"__{rank}_*"))
+    if rank == 0:
+        torch.save(plain, folder / PLAIN_STATE)
+        mine += [folder / METADATA, folder / PLAIN_STATE]
+    return mine
+
+
+def leave_out(collected: dict[str, Any]) -> None:
+    """For `load_ignore_keys` of Composer's Trainer, where it loads a checkpoint in parts: what `load_rest` loads."""
+    for key in NOT_IN_PARTS:
+        collected["state"].pop(key, None)
+
+
+def load_rest(trainer: Trainer, folder: Path, allowed: Sequence[Any]) -> None:
+    """Load the state of the callbacks and of the data, which Composer has left out."""
+    with torch.serialization.safe_globals(list(allowed)):
+        plain = torch.load(folder / PLAIN_STATE, weights_only=True)
+    state = {key: plain[key] for key in ("callbacks", "dataset_state")}
+    trainer.state.load_state_dict(state, trainer.logger)
 
 
 def commit(temporary: Path, final: Path, parts: Mapping[str, Any], made_with: Mapping[str, Any]) -> None:
@@ -82,6 +108,8 @@ def check_safe(folder: Path, allowed: Sequence[Any]) -> None:
     try:
         with (folder / METADATA).open("rb") as file:
             metadata = _MetadataReader(file).load()
+        with torch.serialization.safe_globals(list(allowed)):
+            torch.load(folder / PLAIN_STATE, weights_only=True)
         for place in metadata.storage_data.values():
             if Path(place.relative_path).name != place.relative_path:
                 raise pickle.UnpicklingError(f"a part would lie elsewhere ({place.relative_path})")

@@ -4,12 +4,15 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
+from composer.utils import reproducibility
 
 from tests.trainer.conftest import run_config
 from tests.trainer.launch import Run
 from trainer.checkpoints.files import complete_checkpoints
-from trainer.checkpoints.resume import resume_point
+from trainer.checkpoints.resume import Randomness, resume_point
 from trainer.config import Config
 from trainer.errors import ResumeError
 from trainer.loading import load
@@ -75,3 +78,14 @@ def test_a_checkpoint_that_cannot_be_written_ends_the_run_with_one_line(corpora:
     assert f"the checkpoint {blocked} could not be written: Is a directory" in run.output.splitlines()[-1]
     assert "Traceback" not in run.output
     assert [path.name for path in complete_checkpoints(tmp_path / "checkpoints")] == ["step-00000004.pt"]
+
+
+def test_the_random_state_is_put_back_before_the_first_step_and_once() -> None:
+    of_ranks = reproducibility.get_rng_state()
+    expected = torch.rand(3), np.random.rand(3)  # noqa: NPY002
+    callback = Randomness(of_ranks)
+    callback.batch_start(None, None)  # type: ignore[arg-type]
+    assert torch.equal(torch.rand(3), expected[0])
+    assert np.array_equal(np.random.rand(3), expected[1])  # noqa: NPY002
+    callback.batch_start(None, None)  # type: ignore[arg-type]
+    assert not torch.equal(torch.rand(3), expected[0])

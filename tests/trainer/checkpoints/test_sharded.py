@@ -16,15 +16,15 @@ from trainer.checkpoints.files import complete_checkpoints, damage
 from trainer.checkpoints.reading import ALLOWED
 from trainer.errors import ResumeError
 
-FSDP = {"FSDP_VERSION": "2"}
-PARTS = {"sharding": "full", "state": "sharded"}
+FSDP = {"FSDP_VERSION": "2", "CUDA_VISIBLE_DEVICES": ""}  # on a CPU, which a configuration cannot ask for by name
+PARTS = {"fsdp": {"sharding": "full", "state": "sharded"}, "device": "auto"}
 
 
 @pytest.fixture(scope="module")
 def stopped(corpora: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run of two ranks that was killed after its checkpoint of step 8."""
     out = tmp_path_factory.mktemp("stopped")
-    run = Run([str(run_config(corpora, out, fsdp=PARTS))], out, num_ranks=2, environment=FSDP)
+    run = Run([str(run_config(corpora, out, **PARTS))], out, num_ranks=2, environment=FSDP)
     wait_for_step(run, out / "metrics.jsonl", 9)
     run.kill()
     return out
@@ -38,7 +38,7 @@ def checkpoint(stopped: Path, tmp_path: Path) -> Path:
 
 def test_it_goes_on_on_any_number_of_ranks(corpora: Path, stopped: Path, undisturbed: Path, tmp_path: Path) -> None:
     out = Path(shutil.copytree(stopped, tmp_path / "out"))
-    run = Run([str(run_config(corpora, out, fsdp=PARTS))], out, environment=FSDP)
+    run = Run([str(run_config(corpora, out, **PARTS))], out, environment=FSDP)
     assert run.wait() == 0, run.output
     assert "going on at step" in run.output
     found, expected = (last_of_each_step(folder / "metrics.jsonl") for folder in (out, undisturbed))
@@ -50,7 +50,7 @@ def test_it_goes_on_on_any_number_of_ranks(corpora: Path, stopped: Path, undistu
 
 def test_parts_of_two_ranks_and_a_mark_that_knows_them(checkpoint: Path) -> None:
     names = {path.name for path in checkpoint.iterdir()}
-    assert names == {".metadata", "__0_0.distcp", "__1_0.distcp", "complete.json"}
+    assert names == {".metadata", "__0_0.distcp", "__1_0.distcp", "complete.json", "state.pt"}
     assert damage(checkpoint) is None
     sharded.check_safe(checkpoint, ALLOWED)
 
@@ -88,7 +88,7 @@ def test_a_value_that_could_run_programs_is_not_read(checkpoint: Path) -> None:
     import torch
 
     metadata = pickle.loads((checkpoint / ".metadata").read_bytes())  # our own
-    place = next(place for index, place in metadata.storage_data.items() if "timestamp" in index.fqn)
+    place = next(place for index, place in metadata.storage_data.items() if "total_wct" in index.fqn)
     evil = checkpoint / "evil"
     torch.save(Runs(), evil)
     place.relative_path, place.offset, place.length = "evil", 0, evil.stat().st_size
@@ -109,13 +109,8 @@ def test_parts_go_to_a_bucket_and_come_back(
     for name, value in server.items():
         monkeypatch.setenv(name, value)
     bucket = Bucket(f"s3://{BUCKET}/parts")
-    changes = {
-        "save_folder": bucket.address,
-        "save_spool": str(tmp_path / "spool"),
-        "save_interval": "8ba",
-        "fsdp": PARTS,
-    }
-    config = run_config(corpora, tmp_path, **changes, save_num_checkpoints_to_keep=1)
+    changes = {"save_folder": bucket.address, "save_spool": str(tmp_path / "spool"), "save_interval": "8ba"}
+    config = run_config(corpora, tmp_path, **changes, **PARTS, save_num_checkpoints_to_keep=1)
     run = Run([str(config)], tmp_path, num_ranks=2, environment={**server, **FSDP})
     wait_for_step(run, tmp_path / "metrics.jsonl", 10)
     run.kill()
