@@ -20,7 +20,7 @@ from composer.utils import dist, reproducibility
 
 from trainer.checkpoints import sharded
 from trainer.checkpoints.bucket import Bucket
-from trainer.checkpoints.files import MADE_WITH, complete_checkpoints, publish, remove
+from trainer.checkpoints.files import MADE_WITH, complete_checkpoints, describe, publish, remove
 from trainer.checkpoints.names import Name, superseded
 from trainer.checkpoints.reading import made_with
 from trainer.checkpoints.settings import folder_of, make_private
@@ -121,7 +121,7 @@ class Checkpoints(Callback):
         with self._told(final, temporary):
             parts = sharded.write(state, temporary)
         told: dict[str, Any] = {}
-        for of_rank in together(lambda: sharded.describe(parts)):
+        for of_rank in together(lambda: describe(parts)):
             told |= of_rank or {}
 
         def commit() -> None:

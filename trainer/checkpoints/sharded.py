@@ -32,7 +32,7 @@ def write(state: State, temporary: Path) -> list[Path]:
     plain: dict[str, Any] = {}
 
     def take_out(collected: dict[str, Any]) -> None:
-        plain.update({key: collected["state"].pop(key) for key in NOT_IN_PARTS})
+        plain.update({key: collected["state"].pop(key, None) for key in NOT_IN_PARTS})
 
     # Composer puts them into a folder of its own naming.
     first = checkpoint.save_checkpoint(state, str(temporary / "parts"), ignore_keys=take_out)
