@@ -70,7 +70,6 @@ def callbacks_of(config: Config, sources: Sources, feed: Feed, model: CausalLM, 
         callbacks += [losses, mixing]
     if config.save_folder:
         callbacks.append(Provenance(config, sources, feed, record, model=model.model))
-        callbacks.append(Checkpoints(config.save_folder, config))
         # What an algorithm decides is many phases, of which the file's own are the ones to come back to.
         planned = config.base_schedule().switchpoints
         switchpoints = (lambda: planned) if config.dynamic else (lambda: feed.switchpoints)

@@ -158,11 +158,10 @@ class Config(Section):
     save_folder: Place | None = None
     save_interval: Duration = "1000ba"
     save_num_checkpoints_to_keep: Annotated[int, Field(ge=-1)] = -1
-    load_path: Path | None = None
-    load_weights_from: Path | None = None
     save_at_switchpoints: bool = True
     save_spool: Path | None = None
     load_path: Place | None = None
+    load_weights_from: Path | None = None
     autoresume: bool = False
     metrics_file: Path | None = None
     log_interval: PositiveInt = 10

@@ -5,7 +5,6 @@
     ├── ResumeError         a checkpoint that does not belong to this run (exit code 2)
     ├── ServiceError        the service refuses this run or gave it to another trainer (exit code 2); to be away is none
     ├── ExportError         what is to be exported is no checkpoint, or where it shall go exists (exit code 2)
-    └── CheckpointError     a checkpoint could not be written (exit code 1)
     ├── CheckpointError     a checkpoint could not be written, or not be had (exit code 1)
     └── Stopped             the run was asked to end and has saved its state (exit code 75: start it again)
 
