@@ -31,6 +31,7 @@ import json
 import os
 import time
 from collections.abc import Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,9 @@ class Record(Callback):
         self.spent = Spent()
         self._file = file
         self._feed = feed
+        self._hashing = ThreadPoolExecutor(1, thread_name_prefix="digests")
+        self._of_batch: tuple[Any, Spent] = 0, Spent()
+        self._digests: Future[bytes] = Future()
 
     def state_dict(self) -> dict[str, Any]:
         return {"totals": self.totals}
@@ -108,10 +112,14 @@ class Record(Callback):
         self.speed.begin()
 
     def after_dataloader(self, state: State, logger: Logger) -> None:
+        counts = np.bincount(self._feed.corpus_of(state.batch), minlength=len(self._feed.names))
+        self._of_batch = counts, self._feed.spent_on(state.batch)
+        self._digests = self._hashing.submit(_digest_each, _rows_of(state.batch))  # while the step is trained
+
+    def _gather(self) -> None:
+        """What all ranks read in the step that has ended."""
         names = self._feed.names
-        counts = np.bincount(self._feed.corpus_of(state.batch), minlength=len(names))
-        mine = _digest_each(_rows_of(state.batch)), counts, self._feed.spent_on(state.batch)
-        of_ranks = dist.all_gather_object(mine)
+        of_ranks = dist.all_gather_object((self._digests.result(), *self._of_batch))
         rows = b"".join(digests for digests, _, _ in of_ranks)
         counts = sum(counts for _, counts, _ in of_ranks).tolist()
         spent = of_all_ranks(spent for _, _, spent in of_ranks)
@@ -123,6 +131,7 @@ class Record(Callback):
         }
 
     def batch_end(self, state: State, logger: Logger) -> None:
+        self._gather()
         speed = self._end_of_step(state)
         counts = self.last["counts"]
         for name, count in counts.items():
