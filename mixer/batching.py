@@ -12,6 +12,7 @@ from math import ceil
 from operator import attrgetter
 from typing import Any, NamedTuple
 
+from mixer.context import varies
 from mixer.duration import parse_time, split_time
 from mixer.errors import ScheduleError
 
@@ -145,14 +146,18 @@ def parse_size(value: Any, place: str, problems: list[str]) -> int:
     return value
 
 
-def parse_num_steps(max_duration: object, *, global_batch_size: int, seq_len: int, batch_sizes: object = ()) -> int:
+def parse_num_steps(
+    max_duration: object, *, global_batch_size: int, seq_len: int, batch_sizes: object = (), phases: object = ()
+) -> int:
     """Steps of a run: `max_duration` in steps or tokens, which are reached with the batch sizes of its file.
 
-    `batch_sizes` is what stands under `schedule.batch_sizes`, as read from the file. Raises ValueError (a message
-    without a place) where `max_duration` is no length, ScheduleError where it is one in tokens and the batch sizes
-    are wrong.
+    `batch_sizes` and `phases` are what stands under these names in `schedule`, as read from the file. Raises ValueError
+    (a message without a place) where `max_duration` is no length, or one in tokens with rows of several lengths;
+    ScheduleError where it is one in tokens and the batch sizes are wrong.
     """
     problems: list[str] = []
+    if isinstance(max_duration, str) and max_duration.strip().endswith("tok") and varies(phases, seq_len):
+        raise ValueError(f"'{max_duration}' is in tokens, and phases have rows of another length: give it in ba")
     batching = Batching.of(global_batch_size)
 
     def step_at(num_samples: int) -> int:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from mixer.context import parse_seq_len
 from mixer.ranges import parse_ranges
 
 
@@ -104,7 +105,7 @@ def _name(obj: Any, place: str, problems: list[str]) -> str:
 _Parser = Callable[[Any, str, list[str]], Any]
 
 VERBS: Mapping[str, tuple[Mapping[str, _Parser], Mapping[str, _Parser]]] = {
-    "add": ({"shard_sizes": _sizes}, {"max_epochs": _count, "then": _name}),
+    "add": ({"shard_sizes": _sizes}, {"max_epochs": _count, "then": _name, "seq_len": parse_seq_len}),
     "remove": ({}, {}),
     "grow": ({"first_shard": _number, "shard_sizes": _sizes}, {}),
     "quarantine": ({}, {"samples": parse_ranges, "shards": parse_ranges}),

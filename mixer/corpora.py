@@ -25,12 +25,14 @@ class Corpus:
     """What the plan needs to know of a corpus: the samples of each shard, and how often it may be read.
 
     `max_epochs` None is unlimited. At the cap, `then` says what happens: "refuse" the schedule, or the name of the
-    corpus that takes over the share from the first step that would exceed the cap.
+    corpus that takes over the share from the first step that would exceed the cap. `seq_len`: the tokens of each of its
+    samples, None for the run's.
     """
 
     shard_sizes: Sequence[int] | _I64
     max_epochs: int | None = None
     then: Literal["refuse"] | str = "refuse"
+    seq_len: int | None = None
 
 
 class Domain:

@@ -24,7 +24,7 @@ from torch.utils.data import Dataset, DistributedSampler, get_worker_info
 from mixer.compiled import load_in_background
 from mixer.handover import Buffers, Request, Sent, Written
 from mixer.reader import RowReader
-from mixer.reading import Reading, rank_batch_size
+from mixer.reading import Reading
 from mixer.records import RecordReader
 from mixer.storage.ahead import FetchAhead
 from mixer.storage.cache import Counts
@@ -110,7 +110,7 @@ class PlannedDataset(_Planned):
                 self.buffers.give_back(buffer)
             return torch.from_numpy(self.rows.read(addresses))
         if buffer is not None and self.buffers is not None:
-            shape = len(addresses), self.rows.row_size
+            shape = len(addresses), self.rows.size_of(addresses)
             out = self.buffers.rows(buffer, shape, self.rows.dtype)
             if out is not None:
                 self.rows.read(addresses, out=out)
@@ -150,8 +150,10 @@ class PlannedSampler(DistributedSampler[Any]):
         """What a loader asks for before it forks its workers: so they see the buffers that are made here."""
         data = self._planned
         if data.num_buffers and data.buffers is None and isinstance(data.rows, RowReader):
-            size = rank_batch_size(data._reading.plan.schedule.batch_size(data._reading.next_step), self.num_replicas)
-            data.buffers = Buffers(data.num_buffers, size * data.rows.row_size * data.rows.dtype.itemsize)
+            schedule, rows = data._reading.plan.schedule, data.rows
+            num_tokens = schedule.largest_batch_tokens(data._reading.next_step) // self.num_replicas
+            num_integers = -(-num_tokens * rows.row_size // rows.seq_len)
+            data.buffers = Buffers(data.num_buffers, num_integers * rows.dtype.itemsize)
         return self._requests(data.buffers)
 
     def _requests(self, buffers: Buffers | None) -> Iterator[Request]:

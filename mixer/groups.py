@@ -246,7 +246,7 @@ class GroupedPlan(Plan):
         weights = [unread[group] * self.num_groups / number for group, number in zip(again, slots, strict=True)]
         return Forecast(
             samples=sum(read),
-            tokens=sum(read) * self.schedule.seq_len,
+            tokens=sum(read) * self.row_tokens(self.names[index]),
             epochs=sum(order.epochs(count) for order, count in zip(orders, read, strict=True)) / self.num_groups,
             first_repeat_step=min((self._step_in_group(index, group, unread[group]) for group in again), default=None),
             earliest_start=max(usable, default=None),

@@ -6,11 +6,13 @@ the start of the stretch being read, and the schedule from there on, with the nu
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 from mixer.batching import Batches
 from mixer.building import Past
 from mixer.changes import Change
+from mixer.context import parse_rope
 from mixer.ramp import Ramp
 from mixer.schedule import Phase, Schedule
 
@@ -49,6 +51,7 @@ class Kept:
                     phase.start,
                     [phase.mixture.get(name, 0) for name in names],
                     [phase.ramp.shape, phase.ramp.length] if phase.ramp else None,
+                    *([own] if (own := phase.own_context()) else []),
                 ]
                 for phase in self.schedule.phases
             ],
@@ -59,15 +62,16 @@ class Kept:
     def from_dict(cls, obj: Mapping[str, Any], usual_names: Sequence[str], sizes: Schedule) -> "Kept":
         """Read back what `to_dict` gave; of `sizes` only the run's sizes are looked at, as they were at step 0."""
         names, (number, in_force, superseded) = obj["names"] or usual_names, obj["revisions"]
-        starts = [start for start, _, _ in obj["phases"]]
+        starts = [row[0] for row in obj["phases"]]
         phases = tuple(
             Phase(
                 start=start,
                 end=end,
                 mixture={name: weight for name, weight in zip(names, weights, strict=True) if weight},
                 ramp=Ramp(shape=ramp[0], length=ramp[1]) if ramp else None,
+                **_own_context(*rest),
             )
-            for (start, weights, ramp), end in zip(obj["phases"], [*starts[1:], sizes.num_steps], strict=True)
+            for (start, weights, ramp, *rest), end in zip(obj["phases"], [*starts[1:], sizes.num_steps], strict=True)
         )
         changes = tuple(_to_change(row) for row in obj["changes"])
         batch_sizes = tuple(Batches(*row) for row in obj.get("batch_sizes", ()))
@@ -85,6 +89,11 @@ class Kept:
             ),
             history=obj["history"],
         )
+
+
+def _own_context(own: Mapping[str, Any] = MappingProxyType({})) -> dict[str, Any]:
+    rope = {"rope": parse_rope(own["rope"], "$", [])} if "rope" in own else {}
+    return {**own, **rope}
 
 
 def _to_list(change: Change) -> list[Any]:

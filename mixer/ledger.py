@@ -16,6 +16,7 @@ from typing import Any
 from mixer.batching import parse_size
 from mixer.building import BEGINNING, Past
 from mixer.changes import Change, parse_changes
+from mixer.context import PLAIN, Context
 from mixer.errors import FrozenStepError, LedgerError, ScheduleError, StaleParentError
 from mixer.kept import Kept
 from mixer.schedule import Phase, Schedule, parse_phases
@@ -214,8 +215,8 @@ class Ledger:
     def history(self, end: int) -> str:
         """A hash of all that decided the steps below `end`: equal for ledgers that ask for the same there.
 
-        Weights, later batch sizes and changes of the corpora, not how phases and revisions spell them; `end` is not
-        below `past.step`.
+        Weights, later batch sizes, contexts and changes of the corpora, not how phases and revisions spell them; `end`
+        is not below `past.step`.
         """
         start, digest = self.past.step, self.kept.history if self.kept else ""
         events: list[tuple[int, int, Any]] = [
@@ -224,6 +225,11 @@ class Ledger:
             if start <= change.step < end
         ]
         events += [(row.start, 2, row.size) for row in self.schedule.batch_sizes if start <= row.start < end]
+        last = Context(self.schedule.seq_len, PLAIN)
+        for phase, context in zip(self.schedule.phases, self.schedule.contexts, strict=True):
+            if context != last and start <= phase.start < end:
+                events.append((phase.start, 3, [context.seq_len, context.rope.to_dict()]))
+            last = context
         before: Mapping[str, int] = self.schedule.weights_ppb(start - 1) if start else {}
         for piece in self.schedule.pieces():
             if start < piece.end and piece.start < end:
@@ -291,7 +297,9 @@ def _parse_weights(change: Mapping[str, Any], run: Schedule, effective_step: int
                 f"stand beside these or alone; found {sorted(change)} @ $"
             ]
         )
+    planned = next((phase for phase in run.phases if phase.start == effective_step), None)
+    own = planned.own_context() if planned else {}  # a mixture leaves the context as it is planned at its step
     try:
-        return parse_phases({"phases": [{"start": effective_step, **change}]}, run, first_step=effective_step)
+        return parse_phases({"phases": [{"start": effective_step, **change, **own}]}, run, first_step=effective_step)
     except ScheduleError as error:
         raise ScheduleError.of([problem.replace("$.phases[0]", "$") for problem in error.problems]) from None

@@ -41,6 +41,7 @@ class _Corpus(BaseModel):
     shard_sizes: list[NonNegativeInt]
     max_epochs: PositiveInt | None = None
     then: StrictStr = "refuse"
+    seq_len: PositiveInt | None = None
 
 
 class _Definition(BaseModel):

@@ -17,7 +17,7 @@ from mixer import compiled
 from mixer.building import BEGINNING, Builder, Past, Segment
 from mixer.corpora import Corpus, Domain
 from mixer.epochs import CorpusOrder, sample_ids
-from mixer.errors import CorpusError, MixerError, StepError
+from mixer.errors import CorpusError, MixerError, ScheduleError, StepError
 from mixer.keys import derive_key, random_words
 from mixer.schedule import Schedule
 from mixer.weights import UNIT
@@ -94,6 +94,7 @@ class Plan:
         self._changes = builder.made
         self.corpora = {name: domain.corpus(name) for name in self.names}
         self.origins: Mapping[str, str] = domain.origins
+        self._check_lengths()
         self._orders = [domain.order(index) for index in range(len(self.names))]
         self._slots_key = derive_key(data_seed, "slots")
         self._filler = compiled.BatchFiller([order.runs for order in self._orders], slots_key=self._slots_key)
@@ -163,6 +164,10 @@ class Plan:
         """The order in which the samples of a corpus are read, by ordinal."""
         return self._orders[self._index(corpus)]
 
+    def row_tokens(self, corpus: str) -> int:
+        """Tokens of each sample of a corpus."""
+        return self.corpora[corpus].seq_len or self.schedule.seq_len
+
     def num_readable(self, corpus: str) -> int:
         """Samples of a whole epoch of a corpus, at the end of the run."""
         return self.order_of(corpus).num_readable
@@ -194,12 +199,25 @@ class Plan:
             largest = unread / (self.schedule.num_samples - self.schedule.first_draw(first_used))
         return Forecast(
             samples=drawn,
-            tokens=drawn * self.schedule.seq_len,
+            tokens=drawn * self.row_tokens(self.names[index]),
             epochs=order.epochs(drawn),
             first_repeat_step=repeats,
             earliest_start=earliest,
             largest_weight=largest,
         )
+
+    def _check_lengths(self) -> None:
+        """Raise ScheduleError unless all corpora of weight above 0 in a step have rows of the length of its phase."""
+        if self.schedule.has_one_length and all(corpus.seq_len is None for corpus in self.corpora.values()):
+            return
+        problems: dict[tuple[str, int], str] = {}
+        for segment, end in zip(self._segments, [*self._starts[1:], self.schedule.num_steps], strict=True):
+            for phase, step, context in self.schedule.contexts_in(segment.start, end):
+                for name in (self.names[index] for index in segment.stretch.weights):
+                    if (own := self.row_tokens(name)) != (wanted := context.seq_len):
+                        problems.setdefault((name, wanted), _other_length(name, own, step, wanted, phase))
+        if problems:
+            raise ScheduleError.of(list(problems.values()))
 
     def _columns(self, step: int, segment: Segment) -> compiled.Columns:
         """What stands in each slot, with NumPy: the reference for `mixer.kernels`."""
@@ -271,3 +289,11 @@ class Plan:
     def _slot_of(self, index: int, ordinal: int) -> tuple[int, int]:
         step, draw = self.schedule.step_of_draw(self._draw_of(index, ordinal))
         return step, int(np.flatnonzero(self._draw_in_slot(step) == draw)[0])
+
+
+def _other_length(name: str, own: int, step: int, wanted: int, phase: int) -> str:
+    return (
+        f"corpus '{name}' has rows of {own} tokens, and step {step} reads it among rows of {wanted}: all corpora of a "
+        f"phase share its length; convert it with --seq-len {wanted}, or say seq_len: {own} in the phase that begins "
+        f"to read it @ $.schedule.phases[{phase}]"
+    )

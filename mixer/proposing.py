@@ -11,14 +11,14 @@ the uninterrupted one would have. `mixer.proposers` has two. Standard library on
 import math
 from bisect import bisect_right
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any, Protocol
 
 from mixer.errors import ProposingError
 from mixer.ledger import Ledger
 from mixer.rails import Rails, parts
-from mixer.schedule import Phase, Schedule
+from mixer.schedule import Schedule
 from mixer.weights import UNIT, Mixture, apportion
 
 State = dict[str, Any]
@@ -168,7 +168,8 @@ class Dynamic:
         """The new mixture up to the next planned switchpoint; what was planned from there on stays planned."""
         planned = [phase for phase in schedule.phases if phase.start > step]
         end = planned[0].start if planned else schedule.num_steps
-        edited = Phase(start=step, end=end, mixture=new, ramp=self.rails.ramp)
+        (now,) = (phase for phase in schedule.phases if phase.start <= step < phase.end)
+        edited = replace(now, start=step, end=end, mixture=new, ramp=self.rails.ramp)
         return [phase.to_dict() for phase in (edited, *planned)]
 
     def _reason(self, proposal: Proposal, wish: Mixture, old: Mixture, new: Mixture) -> str:

@@ -30,33 +30,33 @@ class RowReader:
     """Gathers rows of several corpora. `cache` makes their shards ready (default: one without a limit).
 
     A row is the `row_size` integers of a corpus: `seq_len` tokens, after two counts where rows are examples. Raises
-    CorpusError if the corpora differ in it, or if one has rows that are not of one size. Corpora of different integer
-    widths are read into the wider. Not for several threads at once; every process may have its own.
+    CorpusError if one has rows that are not of one size. Corpora may differ in it (`seq_len` and `row_size` are those of
+    the longest), the rows of one batch may not. Corpora of different integer widths are read into the wider. Not for
+    several threads at once; every process may have its own.
     """
 
     def __init__(self, corpora: Sequence[StoredCorpus], cache: Cache | None = None) -> None:
-        if len(lengths := {corpus.seq_len for corpus in corpora}) != 1:
-            found = ", ".join(f"{corpus.path}: {corpus.seq_len}" for corpus in corpora)
-            raise CorpusError(
-                f"corpora of one run share one sequence length, found {sorted(lengths)} ({found})", path=""
-            )
         self.corpora = tuple(corpora)
         self.cache = cache or Cache(self.corpora)
         if len({corpus.has_examples for corpus in corpora}) != 1:
             found = ", ".join(f"{corpus.path}: {'examples' if corpus.has_examples else 'packed'}" for corpus in corpora)
             raise CorpusError(f"corpora of one run are all packed or all examples, a row each, found {found}", path="")
-        self.seq_len, self.row_size = corpora[0].seq_len, corpora[0].row_size
+        self.seq_len = max(corpus.seq_len for corpus in corpora)
+        self.row_size = max(corpus.row_size for corpus in corpora)
         self.dtype = max((corpus.dtype for corpus in corpora), key=lambda dtype: dtype.itemsize)
-        self._is_uniform = len({corpus.dtype for corpus in corpora}) == 1
-        widths = [np.full(len(corpus.shard_sizes), corpus.dtype.itemsize) for corpus in corpora]
-        self._row_bytes = np.concatenate(widths) * self.row_size
+        self._sizes = np.array([corpus.row_size for corpus in corpora])
+        self._has_one_size = len(set(self._sizes.tolist())) == 1
+        self._is_uniform = self._has_one_size and len({corpus.dtype for corpus in corpora}) == 1
+        row_bytes = [corpus.row_size * corpus.dtype.itemsize for corpus in corpora]
+        self._row_bytes = np.repeat(row_bytes, [len(corpus.shard_sizes) for corpus in corpora])
         self.bases, self.corpus_of = self.cache.shelf.bases, self.cache.shelf.corpus_of
         self._begin()
 
     def read(self, addresses: Sequence[int] | _I64, out: NDArray[Any] | None = None) -> NDArray[Any]:
-        """Rows at `addresses` [n], in their order: `out`, or a new array, [n, row_size] of `dtype`.
+        """Rows at `addresses` [n], in their order: `out`, or a new array, [n, their row_size] of `dtype`.
 
-        Raises IndexError for an address outside, and what `Cache.open` raises for the shards it needs.
+        Raises IndexError for an address outside, CorpusError for rows of different lengths, and what `Cache.open`
+        raises for the shards it needs.
         """
         wanted = np.asarray(addresses, np.int64)
         if not len(wanted):
@@ -71,6 +71,17 @@ class RowReader:
             return rows
         out[...] = rows
         return out
+
+    def size_of(self, addresses: _I64) -> int:
+        """Integers of each of the rows at `addresses` [n]. Raises CorpusError where they differ."""
+        if self._has_one_size or not len(addresses):
+            return self.row_size
+        corpora = np.unique(self.corpus_of(addresses))
+        sizes = self._sizes[corpora]
+        if len(set(sizes.tolist())) != 1:
+            found = ", ".join(f"{self.corpora[corpus].path}: {self._sizes[corpus]}" for corpus in corpora.tolist())
+            raise CorpusError(f"corpora that are read in one step have rows of one length, found {found}", path="")
+        return int(sizes[0])
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name not in ("_mapped", "_memory")}
@@ -90,17 +101,18 @@ class RowReader:
     def _gather(self, origins: _I64, addresses: _I64, shards: _I64) -> NDArray[Any]:
         """The rows at `addresses` [n], which lie in `shards` [n]."""
         if self._is_uniform:
-            start, memory = self._memory[self.dtype.itemsize]
+            start, memory = self._memory[self.row_size * self.dtype.itemsize]
             places = addresses * (self.row_size * self.dtype.itemsize) + (origins - start)
             found: NDArray[Any] = memory[places].view(self.dtype).reshape(len(places), self.row_size)
             return found
-        rows = np.empty((len(addresses), self.row_size), self.dtype)
+        size = self.size_of(addresses)
+        rows = np.empty((len(addresses), size), self.dtype)
         for corpus, dtype in enumerate(corpus.dtype for corpus in self.corpora):
             alike = np.flatnonzero(self.corpus_of(addresses) == corpus)
             if len(alike):
-                start, memory = self._memory[dtype.itemsize]
-                places = addresses[alike] * (self.row_size * dtype.itemsize) + (origins[alike] - start)
-                rows[alike] = memory[places].view(dtype).reshape(len(alike), self.row_size)
+                start, memory = self._memory[size * dtype.itemsize]
+                places = addresses[alike] * (size * dtype.itemsize) + (origins[alike] - start)
+                rows[alike] = memory[places].view(dtype).reshape(len(alike), size)
         return rows
 
     def _map(self, shards: _I64) -> None:
@@ -120,14 +132,13 @@ class RowReader:
                     self._mapped[shard].first_row - self.cache.shelf.starts[shard] * self._row_bytes[shard]
                 )
         finally:  # one that fails does not end the reading of others
-            self._memory = {corpus.dtype.itemsize: self._view(corpus.dtype.itemsize) for corpus in self.corpora}
+            self._memory = {row_bytes: self._view(row_bytes) for row_bytes in np.unique(self._row_bytes).tolist()}
 
-    def _view(self, width: int) -> tuple[int, NDArray[Any]]:
+    def _view(self, row_bytes: int) -> tuple[int, NDArray[Any]]:
         """All memory from the first mapped row to the last as one array, of whose items one begins at every byte.
 
         So one indexing copies rows from wherever they lie. Only places of rows that are mapped are ever asked for.
         """
-        row_bytes = self.row_size * width
         mappings = [m for shard, m in self._mapped.items() if self._row_bytes[shard] == row_bytes]
         start = min((mapping.first_row for mapping in mappings), default=0)
         end = max((m.data.ctypes.data + len(m.data) for m in mappings), default=0)

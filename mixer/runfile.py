@@ -95,7 +95,8 @@ def load_run(path: str | Path, sizes: Mapping[str, str] | None = None) -> Planne
     keys = _check_keys(Path(path))
     facts = {"global_batch_size": keys.global_batch_size, "seq_len": keys.seq_len}
     try:
-        num_steps = parse_num_steps(keys.max_duration, **facts, batch_sizes=keys.schedule.get("batch_sizes", ()))
+        rows = {name: keys.schedule.get(name, ()) for name in ("batch_sizes", "phases")}
+        num_steps = parse_num_steps(keys.max_duration, **facts, **rows)
     except ValueError as error:
         raise ScheduleError.of([f"{error} @ $.max_duration"]) from error
     schedule = Schedule.from_dict(keys.schedule, num_steps=num_steps, place="$.schedule", **facts)
@@ -107,9 +108,10 @@ def load_run(path: str | Path, sizes: Mapping[str, str] | None = None) -> Planne
         schedule=schedule,
         corpora={
             name: Corpus(
-                shard_sizes=opened[name].shard_sizes if name in opened else _sizes_of(name, given[name], keys.seq_len),
+                shard_sizes=opened[name].shard_sizes if name in opened else _sizes_of(name, given[name], schedule),
                 max_epochs=entry.max_epochs,
                 then=entry.then,
+                seq_len=_length_of(name, opened.get(name), schedule),
             )
             for name, entry in keys.corpora.items()
         },
@@ -149,8 +151,20 @@ def _open_local(name: str, keys: _CorpusKeys) -> StoredCorpus:
         raise MixerError(f"{error}; or give the size with --size {name}=12e9tok @ $.corpora.{name}.local") from error
 
 
-def _sizes_of(name: str, size: str, seq_len: int) -> list[int]:
+def _length_of(name: str, corpus: StoredCorpus | None, schedule: Schedule) -> int | None:
+    """The tokens of its rows, as they are or else as the first phase that reads it wants them; None: the run's."""
+    found = schedule.seq_len
+    if corpus is None:
+        used = zip(schedule.phases, schedule.contexts, strict=True)
+        found = next((context.seq_len for phase, context in used if phase.mixture.get(name)), found)
+    elif corpus.has_fixed_rows:
+        found = corpus.seq_len
+    return None if found == schedule.seq_len else found
+
+
+def _sizes_of(name: str, size: str, schedule: Schedule) -> list[int]:
     """Shards of a corpus of which only the size is known."""
+    seq_len = _length_of(name, None, schedule) or schedule.seq_len
     try:
         samples = int(float(size.removesuffix("tok"))) // seq_len if size.endswith("tok") else int(size)
     except (ValueError, OverflowError):

@@ -1,43 +1,57 @@
 """The schedule: gap-free phases from step 0 to the end of the run, each with one mixture or a ramp to it.
 
-It may also say what changes of the corpora themselves, and when (`mixer.changes`), and from which step on a step has
-another number of samples (`mixer.batching`). A `Schedule` is an immutable value. It knows nothing of corpora beyond
-their names, of seeds or of revisions. `Schedule.from_dict` is the only parser; it reports every problem at once, each
-with its place.
+It may also say what changes of the corpora themselves, and when (`mixer.changes`), from which step on a step has
+another number of samples (`mixer.batching`), and with a phase how long its rows are (`mixer.context`). A `Schedule` is
+an immutable value. It knows nothing of corpora beyond their names, of seeds or of revisions. `Schedule.from_dict` is
+the only parser; it reports every problem at once, each with its place.
 """
 
 import difflib
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
+from itertools import pairwise
 from math import ceil
 from typing import Any
 
 from mixer.batching import Batches, Batching, parse_batch_sizes
 from mixer.changes import Change, parse_changes
+from mixer.context import PLAIN, Context, Rope, contexts, parse_rope, parse_seq_len, refuse_tokens, varies
 from mixer.duration import parse_time
 from mixer.errors import ScheduleError, StepError, UnknownCorpusError
 from mixer.ramp import SHAPES, Ramp
 from mixer.weights import UNIT, Mixture, blend, parse_mixture
 
+PHASE_KEYS = ("start", "end", "mixture", "ramp", "seq_len", "rope")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Phase:
-    """Steps [start, end) with one mixture, reached through `ramp` from what stood before. `start` is a switchpoint."""
+    """Steps [start, end) with one mixture, reached through `ramp` from what stood before. `start` is a switchpoint.
+
+    `seq_len` and `rope` are None where they go on as in the phase before (`mixer.context`).
+    """
 
     start: int
     end: int
     mixture: Mixture
     ramp: Ramp | None = None
+    seq_len: int | None = None
+    rope: Rope | None = None
 
     def to_dict(self) -> dict[str, Any]:
         mixture = {name: weight / UNIT for name, weight in sorted(self.mixture.items())}
         result: dict[str, Any] = {"start": f"{self.start}ba", "mixture": mixture}
         if self.ramp:
             result["ramp"] = {"shape": self.ramp.shape, "length": f"{self.ramp.length}ba"}
-        return result
+        return result | self.own_context()
+
+    def own_context(self) -> dict[str, Any]:
+        """What the phase itself says of its context, as written: nothing, where that goes on."""
+        seq_len = {"seq_len": self.seq_len} if self.seq_len else {}
+        return seq_len | ({"rope": self.rope.to_dict()} if self.rope else {})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,8 +82,8 @@ class Schedule:
     def from_dict(
         cls, obj: Any, *, num_steps: int, global_batch_size: int, seq_len: int, place: str = "$"
     ) -> "Schedule":
-        """Read {"phases": [{"start", "mixture", "ramp"?, "end"?}, ...], "changes"?: [{"start", "corpora"}, ...],
-        "batch_sizes"?: [{"start", "global_batch_size"}, ...]}.
+        """Read {"phases": [{"start", "mixture", "ramp"?, "end"?, "seq_len"?, "rope"?}, ...],
+        "changes"?: [{"start", "corpora"}, ...], "batch_sizes"?: [{"start", "global_batch_size"}, ...]}.
 
         Starts, ends and lengths are steps, or strings in `ba`, `tok`, `dur`; tokens are reached with the batch sizes in
         force. Raises ScheduleError with every problem found; `place` is where `obj` stands in the user's file.
@@ -85,6 +99,9 @@ class Schedule:
         problems: list[str] = []
         changes: tuple[Change, ...] = ()
         others = obj if isinstance(obj, Mapping) else {}
+        if varies(others.get("phases"), seq_len):
+            for key in ("changes", "batch_sizes"):
+                refuse_tokens(others.get(key), f"{place}.{key}", problems)
         if "batch_sizes" in others:  # first: times in tokens depend on them
             where, sizes = f"{place}.batch_sizes", {"seq_len": seq_len, "num_steps": num_steps}
             batching = parse_batch_sizes(others["batch_sizes"], empty.batching, **sizes, place=where, problems=problems)
@@ -133,7 +150,33 @@ class Schedule:
 
     @property
     def num_tokens(self) -> int:
-        return self.num_samples * self.seq_len
+        return self._tokens_below(self.num_steps)
+
+    @cached_property
+    def contexts(self) -> tuple[Context, ...]:
+        """The context of each phase."""
+        return tuple(contexts(self.phases, self.seq_len))
+
+    @cached_property
+    def has_one_length(self) -> bool:
+        """Whether the rows of all steps have the run's `seq_len`."""
+        return all(context.seq_len == self.seq_len for context in self.contexts)
+
+    def context(self, step: int) -> Context:
+        """How long the rows of `step` are, and how positions are encoded there."""
+        self.check_step(step)
+        return self.contexts[bisect_right(self._starts, step) - 1]
+
+    def contexts_in(self, start: int, end: int) -> Iterator[tuple[int, int, Context]]:
+        """(number of the phase, first step, context) of each phase that has steps in [start, end)."""
+        for index in range(bisect_right(self._starts, start) - 1, bisect_left(self._starts, end)):
+            yield index, max(start, self._starts[index]), self.contexts[index]
+
+    def largest_batch_tokens(self, start: int) -> int:
+        """The most tokens that a step from `start` on has, over all ranks."""
+        borders = {start, *self._starts, *(row.start for row in self.batching.rows)}
+        steps = [step for step in borders if start <= step < self.num_steps]
+        return max((self.batch_size(step) * self.context(step).seq_len for step in steps), default=0)
 
     def batch_size(self, step: int) -> int:
         """Samples of `step`, over all ranks."""
@@ -151,7 +194,8 @@ class Schedule:
 
     def tokens_before(self, step: int) -> int:
         """Tokens of all steps below `step`, which may be the end of the run."""
-        return self.first_draw(step) * self.seq_len
+        self.check_step(step, end=True)
+        return self._tokens_below(step)
 
     def steps(self, value: object, *, start: int = 0) -> int:
         """Steps from `start` on that `value` means (`mixer.duration`), tokens being reached with the sizes in force.
@@ -161,7 +205,10 @@ class Schedule:
         before = self.batching.first_draw(start)
 
         def step_at(tokens: Fraction) -> int:
-            return self.batching.step_after(before + ceil(tokens / self.seq_len)) - start
+            if self.has_one_length:
+                return self.batching.step_after(before + ceil(tokens / self.seq_len)) - start
+            end = self._tokens_below(start) + ceil(tokens)
+            return bisect_left(range(2**62), end, key=self._tokens_below) - start
 
         return parse_time(value, step_at=step_at, num_steps=self.num_steps)
 
@@ -215,6 +262,8 @@ class Schedule:
         index = bisect_right(self._starts, step) - 1
         first = self.phases[index]
         before = (Phase(start=0, end=first.start, mixture=self._before[index]),) if first.start else ()
+        if before and self.contexts[index - 1] != (self.seq_len, PLAIN):
+            before = (replace(before[0], **self.contexts[index - 1]._asdict()),)
         changes = tuple(change for change in self.changes if change.step > step)
         sizes = self.batching.changes_from(step)
         return replace(self, phases=(*before, *self.phases[index:]), changes=changes, batch_sizes=sizes)
@@ -236,6 +285,14 @@ class Schedule:
         if unknown:
             problems = [f"unknown corpus '{name}'{_suggestion(name, known)} @ {where}" for where, name in unknown]
             raise UnknownCorpusError.of(problems, names=sorted({name for _, name in unknown}))
+
+    def _tokens_below(self, step: int) -> int:
+        """Tokens of all steps below `step`, be it past the end of the run, where the last phase then goes on."""
+        if self.has_one_length:
+            return self.batching.first_draw(step) * self.seq_len
+        ends = [*self._starts[1:], step]
+        draws = [self.batching.first_draw(min(border, step)) for border in (0, *ends)]
+        return sum((b - a) * context.seq_len for (a, b), context in zip(pairwise(draws), self.contexts, strict=True))
 
     @cached_property
     def _starts(self) -> list[int]:
@@ -264,16 +321,15 @@ def parse_phases(obj: Any, run: Schedule, *, first_step: int, place: str = "$") 
         or not obj["phases"]
     ):
         raise ScheduleError.of([f"a schedule is {{'phases': [...]}} with at least one phase, found {obj!r} @ {place}"])
+    if not run.has_one_length or varies(obj["phases"], run.seq_len):
+        refuse_tokens(obj["phases"], f"{place}.phases", problems)
     rows = [_parse_phase(row, run, f"{place}.phases[{i}]", problems) for i, row in enumerate(obj["phases"])]
     if not problems:
         _check_cover(rows, run.num_steps, first_step, f"{place}.phases", problems)
     if problems:
         raise ScheduleError.of(problems)
     ends = [row["start"] for row in rows[1:]] + [run.num_steps]
-    return tuple(
-        Phase(start=row["start"], end=end, mixture=row["mixture"], ramp=row["ramp"])
-        for row, end in zip(rows, ends, strict=True)
-    )
+    return tuple(Phase(**{**row, "end": end}) for row, end in zip(rows, ends, strict=True))
 
 
 def _parse_changes(obj: Any, run: Schedule, place: str, problems: list[str]) -> tuple[Change, ...]:
@@ -300,13 +356,13 @@ def _parse_changes(obj: Any, run: Schedule, place: str, problems: list[str]) -> 
 
 
 def _parse_phase(row: Any, run: Schedule, place: str, problems: list[str]) -> dict[str, Any]:
-    """One phase as {"start", "end" or None, "mixture", "ramp" or None}."""
+    """One phase as what `Phase` has, its end None where it is not written."""
     if not isinstance(row, Mapping):
         problems.append(f"a phase is a mapping with 'start' and 'mixture', found {row!r} @ {place}")
         return {}
-    for key in sorted(map(str, row.keys() - {"start", "end", "mixture", "ramp"})):
-        hint = _suggestion(key, ["start", "end", "mixture", "ramp"])
-        problems.append(f"unknown key '{key}'{hint or ', allowed are start, end, mixture, ramp'} @ {place}.{key}")
+    for key in sorted(map(str, row.keys() - set(PHASE_KEYS))):
+        hint = _suggestion(key, [*PHASE_KEYS]) or f", allowed are {', '.join(PHASE_KEYS)}"
+        problems.append(f"unknown key '{key}'{hint} @ {place}.{key}")
     for key in ("start", "mixture"):
         if key not in row:
             problems.append(f"'{key}' is missing @ {place}")
@@ -314,7 +370,9 @@ def _parse_phase(row: Any, run: Schedule, place: str, problems: list[str]) -> di
     end = _parse_time(row["end"], run, f"{place}.end", problems) if "end" in row else None
     mixture = parse_mixture(row["mixture"], f"{place}.mixture", problems) if "mixture" in row else {}
     ramp = _parse_ramp(row.get("ramp"), run, start, f"{place}.ramp", problems)
-    return {"start": start, "end": end, "mixture": mixture, "ramp": ramp}
+    seq_len = parse_seq_len(row["seq_len"], f"{place}.seq_len", problems) if "seq_len" in row else None
+    rope = parse_rope(row["rope"], f"{place}.rope", problems) if "rope" in row else None
+    return {"start": start, "end": end, "mixture": mixture, "ramp": ramp, "seq_len": seq_len, "rope": rope}
 
 
 def _parse_ramp(obj: Any, run: Schedule, start: int, place: str, problems: list[str]) -> Ramp | None:

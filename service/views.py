@@ -146,7 +146,7 @@ def course(plan: Plan, points: int) -> CourseOut:
     return CourseOut(
         steps=steps,
         weights={name: [mixture.get(name, 0.0) for mixture in weights] for name in plan.names},
-        tokens={name: [counts[name] * plan.schedule.seq_len for counts in drawn] for name in plan.names},
+        tokens={name: [counts[name] * plan.row_tokens(name) for counts in drawn] for name in plan.names},
         epochs={name: [order.epochs(counts[name]) for counts in drawn] for name, order in orders.items()},
     )
 

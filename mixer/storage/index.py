@@ -54,7 +54,7 @@ class StoredCorpus:
     Rows are `seq_len` integers of `dtype`; or examples: two counts (`EXAMPLE_COUNTS`) and so many integers, the first
     `num_tokens` of them the example and the rest filling. Where rows are not of one size (documents, other columns),
     `columns` name → MDS encoding says what a record is, and there is neither. `fingerprint` names the content.
-    `tokenizer` (a hash), `vocab_size` and `has_manifest` come from the manifest.
+    `tokenizer` (a hash), `vocab_size`, `eos_id` (ends a document) and `has_manifest` come from the manifest.
     """
 
     path: Path
@@ -68,6 +68,7 @@ class StoredCorpus:
     fingerprint: str
     tokenizer: str | None = None
     vocab_size: int | None = None
+    eos_id: int | None = None
     has_manifest: bool = False
 
     @property
@@ -202,6 +203,7 @@ def _by_manifest(path: Path, remote: Remote | None, index: bytes, raw: bytes) ->
         fingerprint=named,
         tokenizer=tokenizer,
         vocab_size=vocab_size,
+        eos_id=parameters.get("eos_id"),
         has_manifest=True,
     )
 

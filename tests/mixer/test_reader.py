@@ -235,3 +235,34 @@ def test_without_a_manifest_the_index_names_the_content(copy: Path) -> None:
     before = open_corpus(copy).fingerprint
     edit_index(copy, lambda index: index["shards"][0]["raw_data"]["hashes"].update(sha1="0" * 40))
     assert open_corpus(copy).fingerprint != before
+
+
+@pytest.fixture(scope="module")
+def of_lengths(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Path, np.ndarray]]:
+    """Corpora of two lengths and two widths, with the rows they were written from."""
+    folder, found = tmp_path_factory.mktemp("lengths"), []
+    for number, (dtype, length) in enumerate([("uint16", 8), ("uint16", 16), ("uint32", 8), ("uint32", 16)]):
+        rows = np.random.default_rng(number).integers(0, 60_000, (70 + number, length)).astype(dtype)
+        found.append((write_shards(folder / str(number), rows), rows))
+    return found
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=4), st.data())
+def test_each_batch_has_the_length_of_its_corpora(
+    of_lengths: list[tuple[Path, np.ndarray]], kinds: list[int], data: st.DataObject
+) -> None:
+    reader = RowReader([open_corpus(of_lengths[kind][0]) for kind in kinds])
+    sources = [of_lengths[kind][1] for kind in kinds]
+    assert reader.seq_len == max(rows.shape[1] for rows in sources)
+    for _ in range(data.draw(st.integers(1, 4))):
+        length = data.draw(st.sampled_from([rows.shape[1] for rows in sources]))
+        alike = [index for index, rows in enumerate(sources) if rows.shape[1] == length]
+        chosen = [(i, data.draw(st.integers(0, len(sources[i]) - 1))) for i in data.draw(st.permutations(alike))]
+        found = reader.read([int(reader.bases[i]) + row for i, row in chosen])
+        assert np.array_equal(found, [sources[i][row] for i, row in chosen])
+
+
+def test_rows_of_two_lengths_in_one_batch(of_lengths: list[tuple[Path, np.ndarray]]) -> None:
+    reader = RowReader([open_corpus(of_lengths[0][0]), open_corpus(of_lengths[1][0])])
+    with pytest.raises(CorpusError, match=r"in one step have rows of one length, found .*/0: 8, .*/1: 16"):
+        reader.read([0, 70])
