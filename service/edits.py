@@ -50,8 +50,9 @@ def make_plan(definition: Mapping[str, Any], schedule: Schedule) -> Plan:
 
     `RepetitionError` where a corpus would exceed its cap, `ScheduleError` where a change of the corpora does not fit.
     """
-    kept = ("shard_sizes", "max_epochs", "then")
-    corpora = {name: Corpus(**{key: corpus[key] for key in kept}) for name, corpus in definition["corpora"].items()}
+    kept = ("shard_sizes", "max_epochs", "then", "seq_len")
+    given = definition["corpora"].items()
+    corpora = {name: Corpus(**{key: corpus[key] for key in kept if key in corpus}) for name, corpus in given}
     order = {key: definition[key] for key in ("data_seed", "shuffle_window")}
     return groups.make_plan(schedule, corpora, **order, num_groups=definition.get("num_groups", 1))
 
@@ -197,9 +198,9 @@ def _same_corpus(existing: Mapping[str, Any], wanted: Mapping[str, Any], growth:
         return True
     sizes, found = existing["shard_sizes"], wanted["shard_sizes"]
     grown = [*sizes, *(size for change in growth for size in change.arguments["shard_sizes"])]
-    kept = ("max_epochs", "then")  # its content, and so its fingerprint, is another
+    kept = ("max_epochs", "then", "seq_len")  # its content, and so its fingerprint, is another
     longer = len(sizes) < len(found) and found == grown[: len(found)]
-    return longer and all(existing[key] == wanted[key] for key in kept)
+    return longer and all(existing.get(key) == wanted.get(key) for key in kept)
 
 
 def _made(corpora: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
@@ -210,6 +211,8 @@ def _made(corpora: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
 def _placed(problem: str, places: tuple[str, ...]) -> str:
     """A problem of the plan, which speaks of a change at one of `places`, or of one made before."""
     message, _, where = problem.rpartition(" @ ")
+    if where.startswith("$.schedule.phases"):  # of the schedule as it would be, not of the request
+        return f"{message} @ $"
     if not where.startswith("$.corpora.") or any(f"{where}.".startswith(f"{place}.") for place in places):
         return problem
     return f"with this edit a change that was made before does not fit any more: {message} ({where[2:]}) @ $.corpora"

@@ -87,10 +87,16 @@ class CorpusIn(_In):
     max_epochs: Annotated[int, Field(ge=1, le=10**9)] | None = Field(default=None, description="no limit when absent")
     then: CorpusName = Field(default="refuse", description='at the cap: "refuse", or the corpus that gets the share')
     fingerprint: Annotated[str, Field(max_length=200)] | None = None
+    seq_len: Annotated[int, Field(ge=2, le=2**24)] | None = Field(
+        default=None, description="tokens of each of its samples, where that is not the run's seq_len"
+    )
 
 
 class ScheduleIn(_In):
-    """Phases from the step where they begin to the end of the run, in the form of the YAML."""
+    """Phases from the step where they begin to the end of the run, in the form of the YAML.
+
+    A phase may have a `seq_len`, which its corpora must all have, and a `rope`; without, they go on as before.
+    """
 
     phases: list[dict[str, JsonValue]] = Field(min_length=1, max_length=1000)
 
@@ -149,8 +155,12 @@ class RunIn(_In):
     limits: LimitsIn = Field(default={}, description="not part of the definition: they can be changed")
 
     def definition(self) -> dict[str, Any]:
-        """As it is kept: a run without groups as those that were made before there were any."""
-        return self.model_dump(exclude={"limits", *(["num_groups"] if self.num_groups == 1 else [])})
+        """As it is kept: what a run has no use for is left out, as in those that were made before there was any."""
+        kept = self.model_dump(exclude={"limits", *(["num_groups"] if self.num_groups == 1 else [])})
+        for corpus in kept["corpora"].values():
+            if corpus["seq_len"] is None:
+                del corpus["seq_len"]
+        return kept
 
 
 class RevisionIn(_In):

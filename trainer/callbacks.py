@@ -10,6 +10,7 @@ from composer.utils import dist
 
 from trainer.checkpoints.saving import Checkpoints
 from trainer.config import Config
+from trainer.context.follow import ContextLength
 from trainer.dynamic import CorpusLosses, DynamicMixing
 from trainer.evaluation.callback import HeldOut, rows_of_rank
 from trainer.evaluation.settings import reference_of
@@ -28,7 +29,7 @@ from trainer.stopping import Stopping
 
 
 def callbacks_of(config: Config, sources: Sources, feed: Feed, model: CausalLM, stopping: Stopping) -> list[Callback]:
-    """Rate, record, evaluation, live schedule, dynamic mixing, checkpoints, stopping, each after those before it."""
+    """Rate, context, record, evaluation, live schedule, dynamic mixing, checkpoints, stopping, in this order."""
     num_steps = config.num_steps
     file = MetricsFile(config.metrics_file)
     on_gpu = config.device != "cpu" and torch.cuda.is_available()
@@ -41,8 +42,10 @@ def callbacks_of(config: Config, sources: Sources, feed: Feed, model: CausalLM, 
     record = Record(file, feed, interval=config.log_interval, speed=speed)
     rate = LearningRate(curve_of(config.lr_schedule, config.base_schedule()))
     lines = StepLines(record, interval=config.log_interval, num_steps=num_steps)
+    planned = config.base_schedule().contexts
+    context = ContextLength(model.model, feed.context, planned=planned, seq_len=config.seq_len)
     shown = Bar(record, num_steps=num_steps) if sys.stderr.isatty() else lines
-    callbacks: list[Callback] = [rate, record, shown]
+    callbacks: list[Callback] = [rate, context, record, shown]
     held_out = None
     if config.eval:
         before_training = config.eval.before_training

@@ -137,6 +137,8 @@ class Config(Section):
     global_batch_size: PositiveInt
     device_train_microbatch_size: PositiveInt | None = None
     seq_len: Annotated[int, Field(ge=2)]
+    attention_across_documents: bool = True
+    eos_token_id: Annotated[int, Field(ge=0)] | None = None
     tokenizer: str | None = None
     model: ModelConfig
     optimizer: OptimizerConfig = OptimizerConfig()
@@ -188,7 +190,8 @@ class Config(Section):
         wrong (not after `load`).
         """
         sizes = {"global_batch_size": self.global_batch_size, "seq_len": self.seq_len}
-        return parse_num_steps(self.max_duration, **sizes, batch_sizes=self.schedule.get("batch_sizes", ()))
+        rows = {name: self.schedule.get(name, ()) for name in ("batch_sizes", "phases")}
+        return parse_num_steps(self.max_duration, **sizes, **rows)
 
     def steps(self, duration: Duration) -> int:
         """A duration of this configuration, from its beginning, in steps; raises ValueError when it is none."""

@@ -12,6 +12,7 @@ above the frontier. Loader workers only read rows; the plan lives in each rank's
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from composer.core import DataSpec
 from torch.utils.data import DataLoader
 
 from mixer import Ledger, Revision
+from mixer.context import Context
 from mixer.dataset import PlannedDataset, PlannedSampler, collate
 from mixer.reading import rank_batch_size
 from mixer.storage.ahead import FetchAhead
@@ -102,7 +104,7 @@ class Feed:
         loader.finish = self._as_examples if self.has_examples else lambda batch: batch
         return DataSpec(
             loader,
-            split_batch=_split,
+            split_batch=partial(_split, seq_len=self._config.seq_len),
             get_num_samples_in_batch=lambda batch: len(batch["tokens"]),
             get_num_tokens_in_batch=_num_tokens,
         )
@@ -163,18 +165,26 @@ class Feed:
         """First steps of the phases of the schedule in force."""
         return self._reading.plan.schedule.switchpoints
 
+    def context(self, step: int) -> Context:
+        """How long the rows of `step` are, and how positions are encoded there."""
+        return self._reading.plan.schedule.context(step)
+
     def follow(self, revisions: Sequence[Mapping[str, Any]], frontier: int) -> None:
         """Take over what was decided; every rank must do so between the same two steps. The frontier never moves back.
 
         Raises RepetitionError, and leaves all as it was, where a corpus would be read more often than its cap allows;
-        MixerError where a batch size is not a multiple of the ranks.
+        MixerError where a batch size is not a multiple of the ranks, or a step would mix rows of several lengths.
         """
         self._reading.follow([Revision.from_dict(revision) for revision in revisions], frontier)
         self._reading.check_divides(self._num_ranks)
 
 
-def _split(batch: Batch, microbatch_size: int) -> list[Batch]:
-    """A batch as microbatches of at most so many samples, in order; of examples with the number of their targets."""
+def _split(batch: Batch, microbatch_size: int, *, seq_len: int) -> list[Batch]:
+    """A batch as microbatches of at most so many samples of `seq_len` tokens, or as many tokens in longer rows.
+
+    In order; of examples with the number of their targets.
+    """
+    microbatch_size = max(1, min(microbatch_size, microbatch_size * seq_len // batch["tokens"].shape[1]))
     starts = range(0, len(batch["tokens"]), microbatch_size)
     shown = [name for name in TENSORS if name in batch]
     parts = [{name: batch[name][start : start + microbatch_size] for name in shown} for start in starts]

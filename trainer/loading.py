@@ -131,11 +131,11 @@ def _schedule_problems(raw: Mapping[str, Any]) -> list[str]:
     if not (isinstance(batch, int) and isinstance(seq_len, int) and batch > 0 and seq_len > 0):
         return []
     try:
-        sizes = schedule.get("batch_sizes", ()) if isinstance(schedule, dict) else ()
-        num_steps = parse_num_steps(
-            raw.get("max_duration"), global_batch_size=batch, seq_len=seq_len, batch_sizes=sizes
-        )
-        Schedule.from_dict(schedule, num_steps=num_steps, global_batch_size=batch, seq_len=seq_len, place="$.schedule")
+        sizes = {"global_batch_size": batch, "seq_len": seq_len}
+        written = schedule if isinstance(schedule, dict) else {}
+        rows = {name: written.get(name, ()) for name in ("batch_sizes", "phases")}
+        num_steps = parse_num_steps(raw.get("max_duration"), **sizes, **rows)
+        Schedule.from_dict(schedule, num_steps=num_steps, **sizes, place="$.schedule")
     except ScheduleError as error:
         return error.problems
     except ValueError:

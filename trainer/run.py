@@ -85,6 +85,7 @@ def train(config: Config, sources: Sources) -> None:
     model = build_model(config.model, seq_len=config.seq_len, seed=config.seed)
     if config.activation_checkpointing:
         model.checkpoint_activations()
+    model.document_end = sources.document_end
     if config.load_weights_from and load_path is None:
         load_weights(model, config.load_weights_from)
     trainer = Trainer(

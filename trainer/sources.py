@@ -1,8 +1,8 @@
 """The corpora of a run, opened: their shards, held-out splits and identities, and what follows from them.
 
 `open_sources` reads indexes and manifests only, and refuses, all problems at once, what cannot be trained on: a
-corpus that is not there, another sequence length, another tokenizer, ids beyond the model's vocabulary, a mixture
-that would read a corpus more often than its cap allows. No torch, no composer.
+corpus that is not there, another sequence length than that of its phases, another tokenizer, ids beyond the model's
+vocabulary, a mixture that would read a corpus more often than its cap allows. No torch, no composer.
 """
 
 from collections.abc import Mapping
@@ -20,6 +20,7 @@ from mixer.storage import StoredCorpus, open_corpus
 from mixer.storage.cache import Cache
 from mixer.storage.remote import Remote
 from trainer.config import Config
+from trainer.context.checks import document_end, length_problems
 from trainer.errors import ConfigError
 from trainer.finetuning.examples import unpack
 from trainer.models import hub
@@ -52,9 +53,15 @@ class Sources:
                 shard_sizes=self.train[name].shard_sizes,
                 max_epochs=self.config.corpora[name].max_epochs,
                 then=self.config.corpora[name].then,
+                seq_len=self._other_length(name),
             )
             for name in self.names
         }
+
+    @property
+    def document_end(self) -> int | None:
+        """The id that ends documents, where attention ends there too."""
+        return document_end(self.config, self.train, [])
 
     def plan(self) -> Plan:
         """The plan of the schedule in the file; raises mixer's RepetitionError and others of its tree."""
@@ -111,6 +118,7 @@ class Sources:
                 "max_epochs": config.corpora[name].max_epochs,
                 "then": config.corpora[name].then,
                 "fingerprint": corpus.fingerprint,
+                **({"seq_len": corpus.seq_len} if self._other_length(name) else {}),
             }
             for name, corpus in self.train.items()
         }
@@ -125,6 +133,11 @@ class Sources:
             "corpora": corpora,
             "schedule": config.base_schedule().to_dict(),
         }
+
+    def _other_length(self, name: str) -> int | None:
+        """Tokens of the rows of a corpus, where they are not as many as the run's."""
+        seq_len = self.train[name].seq_len
+        return None if seq_len == self.config.seq_len else seq_len
 
 
 def open_sources(config: Config) -> Sources:
@@ -143,6 +156,8 @@ def open_sources(config: Config) -> Sources:
     opened = {name: corpus for name, corpus in train.items() if corpus}
     only_evaluated = {name: corpus for name, corpus in held_out.items() if corpus and name not in train}
     problems += _tokenizer_problems(opened | only_evaluated, config) + _form_problems(opened)
+    problems += length_problems(config, opened, {name: corpus for name, corpus in held_out.items() if corpus})
+    document_end(config, opened, problems)
     if problems:
         raise ConfigError(problems)
     return Sources(
@@ -161,11 +176,6 @@ def _open(folder: Path, remote: str | None, place: str, config: Config, problems
     except CorpusError as error:
         problems.append(f"{error} @ {place}")
         return None
-    if corpus.seq_len != config.seq_len:
-        problems.append(
-            f"the rows in {folder} have {corpus.seq_len} tokens, seq_len is {config.seq_len}: "
-            f"convert the corpus again or change seq_len @ {place}"
-        )
     return corpus
 
 

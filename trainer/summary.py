@@ -49,9 +49,11 @@ def _quantities(config: Config) -> Iterator[str]:
     yield f"run             {config.run_name}"
     yield from model_lines(config, schedule.num_tokens)
     yield f"tokens / step   {config.global_batch_size:,} × {config.seq_len:,} = {config.tokens_per_step:,}"
-    for row in schedule.batch_sizes:
-        tokens = row.size * config.seq_len
-        yield f"  from {row.start:,}ba{'':<4}{row.size:,} × {config.seq_len:,} = {tokens:,}"
+    for step in sorted({row.start for row in schedule.batch_sizes} | {p.start for p in schedule.phases if p.seq_len}):
+        size, seq_len = schedule.batch_size(step), schedule.context(step).seq_len
+        yield f"  from {step:,}ba{'':<4}{size:,} × {seq_len:,} = {size * seq_len:,}"
+    if not config.attention_across_documents:
+        yield "attention       within documents"
     yield f"tokens / run    {config.num_steps:,} steps, {schedule.num_tokens:,}"
     yield from curve.lines(config)
     yield from evaluation.lines(config)
@@ -74,11 +76,18 @@ def _schedule(config: Config) -> Iterator[str]:
     for phase in schedule.to_dict()["phases"]:
         ramp = phase.get("ramp")
         over = f"  ({ramp['shape']} over {ramp['length']})" if ramp else ""
-        yield f"  from {phase['start']:<12}{_mixture(phase['mixture'])}{over}"
+        yield f"  from {phase['start']:<12}{_mixture(phase['mixture'])}{over}{_context(phase)}"
 
 
 def _mixture(mixture: Mapping[str, float]) -> str:
     return "  ".join(f"{name} {weight:g}" for name, weight in mixture.items())
+
+
+def _context(phase: Mapping[str, Any]) -> str:
+    """What a phase says of its rows and positions; nothing where they go on."""
+    length = f"  rows of {phase['seq_len']:,} tokens" if "seq_len" in phase else ""
+    rope = ", ".join(f"{key} {value}" for key, value in phase.get("rope", {}).items())
+    return length + (f"  rope: {rope}" if rope else "")
 
 
 def _forecast(sources: Sources) -> Iterator[str]:

@@ -27,7 +27,7 @@ def positions_in(documents: Tensor) -> Tensor:
 
 
 def sees(documents: Tensor) -> Tensor:
-    """Which token (row) attends to which (column): those of its document up to itself, bool [n, 1, seq_len, seq_len]."""
+    """Which token (row) attends to which (column), bool [n, 1, seq_len, seq_len]: to its document up to itself."""
     same = documents[:, :, None] == documents[:, None, :]
     return same.tril()[:, None]
 

@@ -5,7 +5,7 @@ step, and an edit of a live schedule takes effect where it says. An evaluation u
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from composer import Callback, Logger, State
 from composer.utils import dist
@@ -18,10 +18,17 @@ log = logging.getLogger(__name__)
 
 
 class ContextLength(Callback):
-    """Sets `model` (of Hugging Face), made for rows of `seq_len` tokens, to `context` of each step before it."""
+    """Sets `model` (of Hugging Face), made for rows of `seq_len` tokens, to `context` of each step before it.
 
-    def __init__(self, model: nn.Module, context: Callable[[int], Context], *, seq_len: int) -> None:
+    Raises ConfigError at once where it cannot be set to what is `planned`.
+    """
+
+    def __init__(
+        self, model: nn.Module, context: Callable[[int], Context], *, planned: Iterable[Context], seq_len: int
+    ) -> None:
         self._rotary = Rotary(model, seq_len=seq_len)
+        for one in planned:
+            self._rotary.check(one)
         self._context = context
         self._now = Context(seq_len, PLAIN)
 

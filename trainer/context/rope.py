@@ -3,12 +3,13 @@
 A rotary embedding turns the i-th pair of `dim` dimensions by `position * inv_freq[i]`, plainly with
 inv_freq[i] = base^(-2i/dim) (Su et al. 2021, arXiv 2104.09864, section 3.2.2). Scaled by s = `factor`:
 
-    linear   inv_freq / s: positions are divided by s (position interpolation; Chen et al. 2023, arXiv 2306.15595, eq. 4)
+    linear   inv_freq / s: positions are divided by s (position interpolation; Chen et al. 2023, arXiv 2306.15595,
+             section 2.3)
     ntk      the base becomes base * s^(dim / (dim - 2)): the slowest pair turns s times slower, as in linear, the
-             fastest as before ("NTK-aware"; Peng et al. 2023, arXiv 2309.00071, definition 1)
+             fastest as before ("NTK-aware"; Peng et al. 2023, arXiv 2309.00071, section 3.1)
     yarn     pairs that turn more than beta_fast times within the original length stay, those that turn less than
              beta_slow times are divided by s, in between a ramp; queries and keys are multiplied by the attention
-             factor sqrt(1/t) = 0.1 ln(s) + 1 (ibid., definitions 2 and 3, eq. 15)
+             factor sqrt(1/t) = 0.1 ln(s) + 1 (ibid., sections 3.2 and 3.4)
 
 Of YaRN this is the form of its authors' code, which every library loads: the ramp is linear in the pair's number
 between the two borders, rounded outwards; the text of the paper has it linear in the number of turns. They agree
@@ -59,7 +60,7 @@ def ntk_base(base: float, dim: int, factor: float) -> float:
 
 
 def yarn_attention_factor(factor: float) -> float:
-    """sqrt(1/t) of the paper's eq. 15, which multiplies queries and keys alike."""
+    """sqrt(1/t) of the paper's section 3.4, which multiplies queries and keys alike."""
     return 0.1 * math.log(factor) + 1.0
 
 

@@ -2,9 +2,10 @@
 
 What is changed: `inv_freq`, `original_inv_freq` and `attention_scaling` of every rotary module, in place, so that
 compiled and wrapped models see it; and the model's configuration, so that what `save_pretrained` writes loads
-elsewhere with the same positions. Nothing of it is in a checkpoint: it follows from the step (`trainer.context.follow`).
+elsewhere with the same positions. Nothing of it is in a checkpoint: it follows from the step (`context.follow`).
 """
 
+import logging
 import math
 from typing import Any
 
@@ -15,13 +16,15 @@ from mixer.context import Context, Rope
 from trainer.context.rope import Turning, turning
 from trainer.errors import ConfigError
 
+log = logging.getLogger(__name__)
+
 BASES = ("rope_theta", "rotary_emb_base")  # what configurations of transformers 4 call it
 
 
 class Rotary:
     """The rotary embedding of `model`, which was made for rows of `seq_len` tokens.
 
-    `set` raises ConfigError where the model has none, or one that is scaled already.
+    A model that has none, or one that is scaled already, keeps what it has: `check` refuses a scaling for it.
     """
 
     def __init__(self, model: nn.Module, *, seq_len: int) -> None:
@@ -33,14 +36,11 @@ class Rotary:
 
     def set(self, context: Context) -> None:
         """Positions as `context` has them, in rows of its length."""
-        if context.rope.kind == "none" and self._kind == "default":
-            self._check_length(context)
-        else:
-            self._check(context)
-        if self._parts and self._kind == "default":
-            self._turn(context.rope)
+        self.check(context)
         if self._longest is not None:
             self._config.max_position_embeddings = max(self._longest, context.seq_len)
+        if self._parts and self._kind == "default":
+            self._turn(context.rope)
 
     def _turn(self, rope: Rope) -> None:
         for part in self._parts:
@@ -64,12 +64,16 @@ class Rotary:
         for name in BASES:
             if hasattr(self._config, name):
                 setattr(self._config, name, found.base)
+        if scaling and not _can_be_read(self._config):
+            self._config.rope_scaling = {"type": scaling["rope_type"], "factor": scaling["factor"]}  # as it once was
+            if not _can_be_read(self._config):
+                self._config.rope_scaling = scaling
+                log.warning("%s of this transformers does not load a rope of kind %s", type(self._config), rope.kind)
 
-    def _check_length(self, context: Context) -> None:
+    def check(self, context: Context) -> None:
+        """Raise ConfigError where the model cannot be set to `context`."""
         if not self._parts and self._longest is not None and context.seq_len > self._longest:
             raise ConfigError([f"the model has {self._longest} positions, rows have {context.seq_len} @ $.model"])
-
-    def _check(self, context: Context) -> None:
         if context.rope.kind == "none":
             return
         if not self._parts:
@@ -88,6 +92,15 @@ def _of(config: Any) -> tuple[float, str]:
     scaling = getattr(config, "rope_scaling", None) or {}
     base = next((getattr(config, name) for name in BASES if hasattr(config, name)), math.nan)
     return float(base), str(scaling.get("rope_type", scaling.get("type", "default")))
+
+
+def _can_be_read(config: Any) -> bool:
+    """Whether its class takes what it writes: some of transformers 4 know few kinds of scaling."""
+    try:
+        type(config).from_dict(config.to_dict())
+    except ValueError:
+        return False
+    return True
 
 
 def _scaling(rope: Rope, found: Turning, original: int) -> dict[str, Any] | None:

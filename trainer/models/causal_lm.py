@@ -2,7 +2,7 @@
 
 A batch is {"tokens": [n, seq_len] token ids in any integer type (shards hold uint16 or uint32)}; they are widened on
 the device. Optional: "loss_mask", bool [n, seq_len], True where a token is a target (absent: all are). Each sample is
-one packed sequence, and attention is not reset at document borders, so there is no attention mask.
+one packed sequence; attention is not reset at document borders, unless `document_end` says what ends a document.
 The loss is the mean over targets of their cross-entropy in nats; the first token of a row is never a target.
 """
 
@@ -13,6 +13,7 @@ from composer.models import ComposerModel
 from torch import Tensor, nn
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoModelForCausalLM
 
+from trainer.context.documents import logits_within_documents
 from trainer.errors import ConfigError
 from trainer.models import attention, hub
 from trainer.models.cross_entropy import cross_entropy
@@ -28,11 +29,15 @@ class CausalLM(ComposerModel):
         self.model = model
         layer = type(layers_of(model)[0])
         model.fsdp_wrap_fn = lambda module: isinstance(module, layer)  # Composer asks; embeddings stay with the root
+        self.document_end: int | None = None  # the id that ends a document, where attention is to end there too
         self.row_losses = torch.empty(0)  # [n]: of each row of the last microbatch, the mean over its targets
 
     def forward(self, batch: Any) -> Tensor:
         """Logits [n, seq_len, vocab_size] of a batch."""
-        return self.model(input_ids=tokens_of(batch).long(), use_cache=False).logits
+        tokens = tokens_of(batch).long()
+        if self.document_end is not None:
+            return logits_within_documents(self.model, tokens, self.document_end)
+        return self.model(input_ids=tokens, use_cache=False).logits
 
     def loss(self, outputs: Tensor, batch: Any) -> Tensor:
         """Mean cross-entropy over the targets of the batch (n x (seq_len - 1) without a mask), in nats."""
