@@ -13,7 +13,7 @@ from mixer.ledger import Revision
 from mixer.plan import Batch, Forecast, Plan
 from mixer.provenance import Provenance, Read
 from mixer.runfile import PlannedRun
-from mixer.schedule import Schedule
+from mixer.schedule import Phase, Schedule
 from mixer.solving import Answer, Need, Solver, Use
 from mixer.weights import UNIT
 
@@ -36,15 +36,17 @@ def show(run: PlannedRun) -> Report:
         [
             f"{phase.start:,}",
             tokens(schedule.tokens_before(phase.start)),
-            _mixture({name: weight / UNIT for name, weight in phase.mixture.items()}),
+            _mixture({name: weight / UNIT for name, weight in phase.mixture.items()}) + _context(phase),
             f"{phase.ramp.shape} over {phase.ramp.length:,}" if phase.ramp else "",
         ]
         for phase in schedule.phases
     ]
     sizes = sorted({row.size for row in schedule.batching.rows})
     size = f"{sizes[0]:,} to {sizes[-1]:,}" if len(sizes) > 1 else f"{sizes[0]:,}"
+    lengths = sorted({context.seq_len for context in schedule.contexts})
+    length = " or ".join(f"{length:,}" for length in lengths)
     lines = [
-        f"{run.name}: {schedule.num_steps:,} steps x {size} samples x {schedule.seq_len:,} tokens = "
+        f"{run.name}: {schedule.num_steps:,} steps x {size} samples x {length} tokens = "
         f"{tokens(schedule.num_tokens)} tokens"
     ]
     changes = [*_batch_sizes(schedule), *_changes(schedule.changes)]
@@ -327,6 +329,12 @@ def diff(found: Comparison, names: tuple[str, str], *, every: bool) -> Report:
     head = ["corpus", ">A", ">B", ">both", ">only A", ">only B", ">epochs A", ">epochs B", ">A repeats", ">B repeats"]
     lines += table(head, [[name, *_beside(reads, found.seq_len)] for name, reads in found.corpora.items()])
     return Report(data={"a": names[0], "b": names[1], **found.to_dict()}, lines=lines)
+
+
+def _context(phase: Phase) -> str:
+    """What a phase says of its rows and positions; nothing where they go on."""
+    rope = f", rope {phase.rope.kind} x {phase.rope.factor:g}" if phase.rope else ""
+    return (f", rows of {phase.seq_len:,} tokens" if phase.seq_len else "") + rope
 
 
 def _beside(reads: Reads, seq_len: int) -> list[str]:

@@ -1,13 +1,18 @@
 """Rows of several lengths in one run: what phases say, what a plan refuses, and what is counted."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from mixer import Corpus, Ledger, Plan, Schedule, ScheduleError
 from mixer.context import PLAIN, Rope, parse_rope
+from mixer.groups import make_plan
 from mixer.kept import Kept
 from mixer.reading import Reading
+from mixer.reports import show
+from mixer.runfile import load_run
 
 SIZES = {"num_steps": 100, "global_batch_size": 8, "seq_len": 32}
 YARN = {"kind": "yarn", "factor": 2.0}
@@ -149,3 +154,44 @@ def test_a_state_keeps_the_context(step: int) -> None:
         ledger.schedule.context(s) for s in range(step, 100)
     ]
     assert again.ledger.history(90) == ledger.history(90)
+
+
+def test_a_file_is_planned_without_its_corpora(tmp_path: Path) -> None:
+    """A corpus of which only the size is known has rows as its first phase wants them."""
+    file = tmp_path / "run.yaml"
+    keys = {"run_name": "x", "data_seed": 1, "max_duration": "100ba", "global_batch_size": 8, "seq_len": 32}
+    corpora: dict[str, Any] = {name: {} for name in CORPORA}
+    file.write_text(yaml.safe_dump({**keys, "corpora": corpora, "schedule": {"phases": PHASES}}))
+    run = load_run(file, {"short": "1e5tok", "long": "64000tok", "other": "900"})
+    assert {name: corpus.seq_len for name, corpus in run.corpora.items()} == {"short": None, "long": 64, "other": 64}
+    assert sum(run.corpora["long"].shard_sizes) == 1000
+    assert sum(corpus.tokens for corpus in run.plan().forecast().values()) == run.schedule.num_tokens
+    text = "\n".join(show(run).lines)
+    assert "100 steps x 8 samples x 32 or 64 tokens = " in text
+    assert "long 1, rows of 64 tokens, rope yarn x 2" in text
+    file.write_text(
+        yaml.safe_dump({**keys, "max_duration": "1e5tok", "corpora": corpora, "schedule": {"phases": PHASES}})
+    )
+    with pytest.raises(
+        ScheduleError, match=r"is in tokens, and phases have rows of another length.* @ \$.max_duration"
+    ):
+        load_run(file, dict.fromkeys(CORPORA, "900"))
+
+
+@pytest.mark.parametrize("num_groups", [2, 4])
+def test_node_groups_count_tokens_too(num_groups: int) -> None:
+    plan = make_plan(schedule_of(), CORPORA, data_seed=1, shuffle_window=16, num_groups=num_groups)
+    assert sum(corpus.tokens for corpus in plan.forecast().values()) == plan.schedule.num_tokens
+
+
+def test_a_corpus_that_is_added_says_its_length() -> None:
+    base = {name: CORPORA[name] for name in ("short", "long")}
+    ledger = ledger_of(PHASES[:2])
+    for length, fits in ((64, True), (32, False)):
+        add = {"new": {"add": {"shard_sizes": [900], "seq_len": length}}}
+        schedule = edited(ledger, 60, mixture={"new": 1.0}, corpora=add).schedule
+        if fits:
+            assert Plan(schedule, base, data_seed=1).forecast()["new"].tokens == 40 * 8 * 64
+        else:
+            with pytest.raises(ScheduleError, match="'new' has rows of 32 tokens, and step 60"):
+                Plan(schedule, base, data_seed=1)
