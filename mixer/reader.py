@@ -31,8 +31,8 @@ class RowReader:
 
     A row is the `row_size` integers of a corpus: `seq_len` tokens, after two counts where rows are examples. Raises
     CorpusError if one has rows that are not of one size. Corpora may differ in it (`seq_len` and `row_size` are the
-    largest), the rows of one batch may not. Corpora of different integer widths are read into the wider. Not for several
-    threads at once; every process may have its own.
+    largest), the rows of one batch may not. Corpora of different integer widths are read into the wider. Not for
+    several threads at once; every process may have its own.
     """
 
     def __init__(self, corpora: Sequence[StoredCorpus], cache: Cache | None = None) -> None:

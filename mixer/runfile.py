@@ -24,7 +24,7 @@ from mixer.yamlfile import name_run, read_mapping
 SHARD = 16_384  # samples of a shard, where only a corpus's size is known
 
 TRAINER_KEYS = frozenset({
-    "attention_across_documents", "eos_token_id",
+    "activation_checkpointing", "attention_across_documents", "compile", "eos_token_id", "fsdp", "load_weights_from",
     "autoresume", "device", "device_train_microbatch_size", "dynamic", "eval", "load_path", "log_interval", "loggers",
     "lr_schedule", "metrics_file", "model", "num_workers", "optimizer", "precision", "save_folder", "save_interval",
     "save_at_switchpoints", "save_spool",
