@@ -12,7 +12,6 @@ Exit codes: 0 all done, 1 a run failed (the others are done), 2 the call or the 
 
 import argparse
 import json
-import logging
 import os
 import subprocess
 import sys
@@ -31,8 +30,6 @@ from trainer.errors import ConfigError, TrainerError
 from trainer.loading import load
 from trainer.summary import as_yaml
 from trainer.sweep_results import Outcome, as_csv, as_json, as_table, best, final_losses, summarise
-
-log = logging.getLogger("trainer.sweep")
 
 PAPER_SEEDS = "1337,895,3641,3181,9762"
 PAPER_RATES = (
@@ -63,18 +60,16 @@ class Task(NamedTuple):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the sweep; returns the exit code."""
     options = _parser().parse_intermixed_args(arguments)
-    logging.basicConfig(format="%(message)s", stream=sys.stdout)
-    log.setLevel(logging.INFO)
     try:
         tasks = plan(options.config, options.overrides, _axes(options), options.out)
         open_tasks = [task for task in tasks if not is_done(task)]
     except TrainerError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code
-    log.info("%d runs, %d of them done", len(tasks), len(tasks) - len(open_tasks))
+    _say(f"{len(tasks)} runs, {len(tasks) - len(open_tasks)} of them done")
     if options.dry_run:
         for task in open_tasks:
-            log.info("%s", task.folder)
+            _say(str(task.folder))
         return 0
     devices = options.devices.split(",") if options.devices else [None] * options.jobs
     try:
@@ -170,13 +165,17 @@ def report(tasks: Sequence[Task], out: Path, loss: str) -> None:
         return
     _write(out / "results.json", as_json(outcomes, summaries, chosen, loss))
     _write(out / "results.csv", as_csv(outcomes))
-    log.info("%s", as_table(summaries))
+    _say(as_table(summaries))
     if chosen and chosen.values:
         shown = " ".join(f"{key}={value}" for key, value in chosen.values.items())
-        log.info("lowest %s: %s", loss, shown)
+        _say(f"lowest {loss}: {shown}")
 
 
 _COMMAND = (sys.executable, "-m", "trainer")
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
 
 
 def _metrics(task: Task) -> Path:
