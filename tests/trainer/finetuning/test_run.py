@@ -165,7 +165,7 @@ def test_forgetting_is_measured_from_before_the_first_step(masked: Path) -> None
     found = evaluations_in(masked / "metrics.jsonl")
     assert list(found) == [0, NUM_STEPS]
     assert found[NUM_STEPS]["gsm8k"] < found[0]["gsm8k"]
-    assert found[0]["c4"] == pytest.approx(np.log(VOCAB_SIZE), rel=0.02)
+    assert found[0]["c4"] == pytest.approx(np.log(VOCAB_SIZE), rel=0.1), "of a model that has seen nothing"
     text = (masked / "metrics.jsonl").read_text()
     assert '"forgetting": {"c4": {"0": ' in text
 
