@@ -66,17 +66,24 @@ def _made_with(path: Path) -> Mapping[str, Any]:
         sharded.check_safe(path, ALLOWED)
         return dict(read_mark(path)[MADE_WITH])
     try:
+        kept: Mapping[str, Any] = dict(read_file(path)["callbacks"])
+        return dict(kept.get("Checkpoints", {}).get(MADE_WITH, {}))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ResumeError(f"{path} is no checkpoint of this trainer: {error!r}") from None
+
+
+def read_file(path: Path) -> Mapping[str, Any]:
+    """The state in a checkpoint of one file: Composer's keys, tensors still on disk. Raises ResumeError."""
+    try:
         with safe_globals(ALLOWED):
             if unknown := get_unsafe_globals_in_checkpoint(path):
                 raise ResumeError(
                     f"{path} is not loaded, since it could run programs ({', '.join(sorted(unknown))}): it was not "
                     "written by this trainer"
                 )
-            saved = torch.load(path, map_location="cpu", mmap=True, weights_only=True)  # tensors stay on disk
-        kept: Mapping[str, Any] = dict(saved["state"]["callbacks"])
+            return dict(torch.load(path, map_location="cpu", mmap=True, weights_only=True)["state"])
     except (KeyError, TypeError, ValueError, RuntimeError, pickle.UnpicklingError) as error:
         raise ResumeError(f"{path} is no checkpoint of this trainer: {str(error).splitlines()[0]}") from None
-    return dict(kept.get("Checkpoints", {}).get(MADE_WITH, {}))
 
 
 def _differences(key: str, was: Any, now: Any) -> Iterator[str]:

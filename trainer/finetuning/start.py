@@ -1,12 +1,11 @@
 """Weights to start from: those of a checkpoint, without its optimizer, its step and its position in the data."""
 
 import logging
-import pickle
 from pathlib import Path
 
-import torch
 from torch import nn
 
+from trainer.checkpoints.reading import read_file
 from trainer.errors import ResumeError
 
 log = logging.getLogger(__name__)
@@ -15,11 +14,11 @@ log = logging.getLogger(__name__)
 def load_weights(model: nn.Module, path: Path) -> None:
     """Give `model` the weights in `path`, such as step-00061035.pt; raises ResumeError where they are another model's.
 
-    Tensors stay on disk until they are copied. Checkpoints are trusted: reading one can run any code.
+    Tensors stay on disk until they are copied. Nothing in the file is run (`trainer.checkpoints.reading`).
     """
     try:
-        state = torch.load(path, map_location="cpu", mmap=True, weights_only=False)["state"]["model"]
-    except (OSError, RuntimeError, KeyError, TypeError, pickle.UnpicklingError) as error:
+        state = read_file(path)["model"]
+    except (OSError, KeyError, ResumeError) as error:
         raise ResumeError(f"load_weights_from must name a checkpoint like step-00001000.pt, found {path}") from error
     try:
         model.load_state_dict(state)
