@@ -41,7 +41,7 @@ def test_one_that_could_run_programs_is_refused_and_does_not(
 ) -> None:
     monkeypatch.chdir(checkpoint.parent)
     saved = torch.load(checkpoint, weights_only=False)
-    saved["state"]["callbacks"].append(("Checkpoints", Runs()))
+    saved["state"]["callbacks"]["Checkpoints"] = Runs()
     torch.save(saved, checkpoint)
     with pytest.raises(ResumeError, match=r"it could run programs \(posix.system\)"):
         checked(checkpoint, corpora)
