@@ -34,10 +34,10 @@ def logged(corpora: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     changes = {"max_duration": f"{NUM_STEPS}ba", "schedule": SCHEDULE, "loggers": loggers, "num_workers": 0}
     config = run_config(corpora, out, eval={"interval": "5ba", "num_samples": 4}, **changes)
     run = Run([str(config)], out, environment=ENVIRONMENT)
-    wait_for_step(run, out / "metrics.jsonl", 5)
+    wait_for_step(run, out / "metrics.jsonl", 5, 400)
     run.kill()
     run = Run([str(config), "eval.num_samples=5"], out, num_ranks=2, environment=ENVIRONMENT)
-    assert run.wait() == 0, run.output
+    assert run.wait(400) == 0, run.output
     return out
 
 
