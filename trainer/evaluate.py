@@ -47,14 +47,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def evaluate(model: Path, config: Config, sources: Sources) -> dict[str, "HeldOutLoss"]:
     """The loss on each corpus' held-out split, over all ranks; raises TrainerError for what is no model."""
-    import torch
     from composer.utils import dist, get_device
 
+    from trainer.device import device_of
     from trainer.evaluation.callback import rows_of_rank
     from trainer.evaluation.measuring import measure
 
     assert config.eval is not None
-    name = config.device if config.device != "auto" else ("gpu" if torch.cuda.is_available() else "cpu")
+    name = device_of(config)
     dist.initialize_dist(name)
     device = get_device(name)
     loaded = device.module_to_device(open_model(model))

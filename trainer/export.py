@@ -17,7 +17,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainer.errors import ExportError, TrainerError
+from mixer.context import PLAIN, Context, parse_rope
+from trainer.errors import ExportError, ResumeError, TrainerError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -66,9 +67,16 @@ def export(checkpoint: Path, out: Path, *, tokenizer: Path | None = None, dtype:
 def read_checkpoint(path: Path) -> tuple[Mapping[str, "Tensor"], dict[str, Any]]:
     """The weights of the Hugging Face model by name, and the provenance. Raises ExportError.
 
-    Nothing in the file is run: torch's restricted reader takes the few plain types that Composer writes.
+    Nothing in it is run (`trainer.checkpoints.reading`).
     """
-    state = _read_state(path)
+    from trainer.checkpoints.reading import read_state
+
+    try:
+        state = read_state(path)
+    except ResumeError as error:
+        raise ExportError(str(error)) from None
+    except OSError as error:
+        raise ExportError(f"{path} cannot be read: {error.strerror or error}") from None
     callbacks = dict(state.get("callbacks", {}))
     if "Provenance" not in callbacks:
         raise ExportError(f"{path} does not say where it comes from: it was made by an earlier version of the trainer")
@@ -88,6 +96,8 @@ def model_of(
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
+    from trainer.context.rotary import Rotary
+
     settings = dict(provenance["model_config"])
     config = AutoConfig.for_model(settings.pop("model_type"), **settings)
     model = AutoModelForCausalLM.from_config(config)
@@ -95,32 +105,15 @@ def model_of(
         model.load_state_dict(weights)
     except RuntimeError as error:
         raise ExportError(f"the weights do not fit the model that they are said to be of: {error}") from None
+    context = provenance["context"]
+    rope = parse_rope(context["rope"], "$.context.rope", [])
+    Rotary(model, seq_len=provenance["config"]["seq_len"]).set(Context(context["seq_len"], rope or PLAIN))
     model.config.switchpoint = {
         "run_name": provenance["run_name"],
         "step": provenance["step"],
         "ledger_hash": provenance["ledger"]["hash"],
     }
     return model.to({"fp32": torch.float32, "bf16": torch.bfloat16}[dtype]).eval()
-
-
-def _read_state(path: Path) -> Mapping[str, Any]:
-    import datetime
-    import pickle
-
-    import numpy as np
-    import torch
-    from torch.torch_version import TorchVersion
-
-    allowed = [datetime.timedelta, TorchVersion, np._core.multiarray._reconstruct, np.ndarray, np.dtype]
-    allowed.append(np.dtypes.UInt32DType)  # of NumPy's random state
-    try:
-        with torch.serialization.safe_globals(allowed):
-            saved = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
-        return dict(saved["state"])
-    except OSError as error:
-        raise ExportError(f"{path} cannot be read: {error.strerror or error}") from None
-    except (RuntimeError, KeyError, TypeError, ValueError, EOFError, pickle.UnpicklingError) as error:
-        raise ExportError(f"{path} is no checkpoint of this trainer: {str(error).splitlines()[0]}") from None
 
 
 def _save_tokenizer(folder: Path, out: Path, *, num_ids: int) -> None:

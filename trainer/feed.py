@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 from composer.core import DataSpec
+from composer.utils import dist
 from torch.utils.data import DataLoader
 
 from mixer import Ledger, Revision
@@ -87,6 +88,17 @@ class Feed:
         )
         self._sampler = PlannedSampler(self._dataset, rank=rank, num_ranks=num_ranks)
         self.batch_size = rank_batch_size(config.global_batch_size, num_ranks)
+
+    @classmethod
+    def of_this_process(cls, sources: Sources) -> "Feed":
+        """For the rank that this process is among those of torch.distributed, when it has begun."""
+        first_here = dist.get_global_rank() - dist.get_local_rank()
+        ranks_here = range(first_here, first_here + dist.get_local_world_size())
+        return cls(sources, rank=dist.get_global_rank(), num_ranks=dist.get_world_size(), ranks_here=ranks_here)
+
+    def microbatch_size(self, given: int | None) -> int:
+        """Samples at a time on this rank: what the configuration gives, at most the rank's batch."""
+        return min(given or self.batch_size, self.batch_size)
 
     def data_spec(self) -> DataSpec:
         """The loader of this rank; one Composer epoch is the whole run."""

@@ -73,10 +73,12 @@ class Provenance(Callback):
         ledger = self._feed.ledger
         revisions = self._revisions | {revision.number: revision.to_dict() for revision in ledger.revisions}
         base = ledger.base
+        context = self._feed.context(max(self._step - 1, 0))
         return {
             "format": FORMAT,
             "version": 1,
             "step": self._step,
+            "context": {"seq_len": context.seq_len, "rope": context.rope.to_dict()},
             "composition": {
                 name: {"samples": samples, "tokens": self._tokens[name]}
                 for name, samples in self._record.totals.items()

@@ -55,7 +55,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def train(config: Config, sources: Sources) -> None:
     """Train the whole run, from its newest checkpoint if there is one; raises TrainerError or MixerError."""
-    import torch
     from composer import Trainer
     from composer.algorithms import GradientClipping
     from composer.utils import dist
@@ -63,29 +62,21 @@ def train(config: Config, sources: Sources) -> None:
     from trainer.callbacks import callbacks_of
     from trainer.checkpoints.resume import after_loading, resume_point
     from trainer.checkpoints.sharded import leave_out
+    from trainer.device import device_of
     from trainer.feed import Feed
     from trainer.finetuning.start import load_weights
     from trainer.loggers.destinations import destinations
-    from trainer.models.causal_lm import build_model
+    from trainer.models.causal_lm import model_of_run
     from trainer.optimization.optimizer import build_optimizer
     from trainer.stopping import Stopping
 
-    device = config.device if config.device != "auto" else ("gpu" if torch.cuda.is_available() else "cpu")
+    device = device_of(config)
     dist.initialize_dist(device)
     loggers = destinations(config)
     load_path = resume_point(config)
-    first_here = dist.get_global_rank() - dist.get_local_rank()
-    feed = Feed(
-        sources,
-        rank=dist.get_global_rank(),
-        num_ranks=dist.get_world_size(),
-        ranks_here=range(first_here, first_here + dist.get_local_world_size()),
-    )
+    feed = Feed.of_this_process(sources)
     stopping = Stopping()
-    model = build_model(config.model, seq_len=config.seq_len, seed=config.seed)
-    if config.activation_checkpointing:
-        model.checkpoint_activations()
-    model.document_end = sources.document_end
+    model = model_of_run(config, sources.document_end)
     if config.load_weights_from and load_path is None:
         load_weights(model, config.load_weights_from)
     trainer = Trainer(
@@ -100,7 +91,7 @@ def train(config: Config, sources: Sources) -> None:
         precision=config.precision,
         compile_config={} if config.compile else None,
         parallelism_config=config.fsdp.for_composer() if config.fsdp else None,
-        device_train_microbatch_size=min(config.device_train_microbatch_size or feed.batch_size, feed.batch_size),
+        device_train_microbatch_size=feed.microbatch_size(config.device_train_microbatch_size),
         accumulate_train_batch_on_tokens=feed.has_examples,
         seed=config.seed,
         load_path=None if load_path is None else str(load_path),

@@ -72,6 +72,15 @@ def _made_with(path: Path) -> Mapping[str, Any]:
         raise ResumeError(f"{path} is no checkpoint of this trainer: {error!r}") from None
 
 
+def read_state(path: Path) -> Mapping[str, Any]:
+    """Weights, and what is no tensor, in a whole checkpoint of either form. Raises ResumeError, OSError."""
+    if not path.is_dir():
+        return read_file(path)
+    if not is_complete(path):
+        raise ResumeError(f"{path} is not a whole checkpoint")
+    return sharded.read(path, ALLOWED)
+
+
 def read_file(path: Path) -> Mapping[str, Any]:
     """The state in a checkpoint of one file: Composer's keys, tensors still on disk. Raises ResumeError."""
     try:

@@ -14,7 +14,10 @@ from typing import Any, NamedTuple
 import torch
 from composer import State, Trainer
 from composer.utils import checkpoint, dist
+from torch.distributed.checkpoint import FileSystemReader
+from torch.distributed.checkpoint.default_planner import _EmptyStateDictLoadPlanner
 from torch.distributed.checkpoint.metadata import BytesStorageMetadata, MetadataIndex
+from torch.distributed.checkpoint.state_dict_loader import _load_state_dict
 
 from trainer.checkpoints import files
 from trainer.checkpoints.bucket import Bucket, StorageError
@@ -97,6 +100,17 @@ class Unsent(NamedTuple):
             return error
         together((lambda: files.remove(self.folder)) if dist.get_local_rank() == 0 else None)
         return None
+
+
+def read(folder: Path, allowed: Sequence[Any]) -> dict[str, Any]:
+    """Weights, whole, and what is not tensors, without any other process; raises ResumeError as `check_safe` does."""
+    check_safe(folder, allowed)
+    with torch.serialization.safe_globals(list(allowed)):
+        plain: dict[str, Any] = torch.load(folder / PLAIN_STATE, weights_only=True)
+    weights: dict[str, Any] = {}
+    planner = _EmptyStateDictLoadPlanner(keys={"state.model"})
+    _load_state_dict(weights, storage_reader=FileSystemReader(folder), planner=planner, no_dist=True)
+    return {**plain, **weights["state"]}
 
 
 def check_safe(folder: Path, allowed: Sequence[Any]) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from torch import nn
 
-from trainer.checkpoints.reading import read_file
+from trainer.checkpoints.reading import read_state
 from trainer.errors import ResumeError
 
 log = logging.getLogger(__name__)
@@ -17,7 +17,7 @@ def load_weights(model: nn.Module, path: Path) -> None:
     Tensors stay on disk until they are copied. Nothing in the file is run (`trainer.checkpoints.reading`).
     """
     try:
-        state = read_file(path)["model"]
+        state = read_state(path)["model"]
     except (OSError, KeyError, ResumeError) as error:
         raise ResumeError(f"load_weights_from must name a checkpoint like step-00001000.pt, found {path}") from error
     try:

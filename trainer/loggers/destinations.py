@@ -46,7 +46,7 @@ def destinations(config: Config) -> list[LoggerDestination]:
 
 
 class JsonLines(Destination):
-    """{"step": 12, "lr": 0.0003, …}, a line a step."""
+    """{"step": 12, "lr": 0.0003, …}; where a checkpoint was saved amid a step, its metrics stand in two lines."""
 
     def __init__(self, run_name: str, path: Path) -> None:
         super().__init__(run_name)

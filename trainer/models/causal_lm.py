@@ -6,7 +6,7 @@ one packed sequence; attention is not reset at document borders, unless `documen
 The loss is the mean over targets of their cross-entropy in nats; the first token of a row is never a target.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from composer.models import ComposerModel
@@ -19,6 +19,9 @@ from trainer.models import attention, hub
 from trainer.models.cross_entropy import cross_entropy
 from trainer.models.pythia import initialise, pythia_config
 from trainer.models.settings import ModelConfig
+
+if TYPE_CHECKING:
+    from trainer.config import Config
 
 
 class CausalLM(ComposerModel):
@@ -76,6 +79,15 @@ def _losses(logits: Tensor, batch: Any) -> Tensor:
     following = tokens_of(batch).long().roll(-1, dims=1)  # what stands last is compared with the first, and cut off
     losses = cross_entropy(logits.flatten(0, 1), following.flatten())
     return losses.view(following.shape)[:, :-1] * targets_of(batch)
+
+
+def model_of_run(config: "Config", document_end: int | None) -> CausalLM:
+    """The model as a run trains it; `document_end` is what ends a document, where attention is to end there too."""
+    model = build_model(config.model, seq_len=config.seq_len, seed=config.seed)
+    model.document_end = document_end
+    if config.activation_checkpointing:
+        model.checkpoint_activations()
+    return model
 
 
 def build_model(model: ModelConfig, *, seq_len: int, seed: int) -> CausalLM:

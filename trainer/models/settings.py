@@ -109,6 +109,8 @@ def problems(config: "Config") -> Iterator[str]:
         yield "overrides are for models of a folder or the hub that begin with random weights @ $.model.overrides"
     if model.attention == "flash_attention_2":
         yield from _flash_problems(config)
+    if config.precision == "amp_bf16" and config.device == "cpu":
+        yield "Composer computes in bf16 on GPUs only: take fp32 @ $.precision"
     if config.fsdp and config.device == "cpu":
         yield "Composer shards over GPUs only (device: gpu) @ $.fsdp"
 

@@ -112,7 +112,9 @@ def records_in(data: bytes) -> Iterator[Any]:
 
 
 def test_json_lines_hold_all_metrics_of_a_step(logged: Path, expected: dict[int, float]) -> None:
-    lines = {line["step"]: line for line in map(json.loads, (logged / "all.jsonl").read_text().splitlines())}
+    lines: dict[int, dict[str, float]] = {}
+    for line in map(json.loads, (logged / "all.jsonl").read_text().splitlines()):
+        lines[line["step"]] = lines.get(line["step"], {}) | line
     assert {step: line["loss/train/total"] for step, line in lines.items() if step in expected} == expected
     for line in (lines[step] for step in expected):
         assert {
