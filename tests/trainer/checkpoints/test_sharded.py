@@ -122,3 +122,18 @@ def test_parts_go_to_a_bucket_and_come_back(
     names = [str(name) for name in bucket.names()]
     assert names == ["step-00000009-switchpoint", "step-00000015-switchpoint", "step-00000024"]
     assert not list((tmp_path / "spool").iterdir())
+
+
+def test_a_model_is_exported_from_parts(checkpoint: Path, undisturbed: Path, tmp_path: Path) -> None:
+    """By one process, without a group; the weights are those of the same step of the run on one rank."""
+    from safetensors.torch import load_file
+
+    from trainer.export import export, read_checkpoint
+
+    step = int(checkpoint.name.split("-")[1])
+    whole, _ = read_checkpoint(undisturbed / "checkpoints" / f"step-{step:08d}.pt")
+    export(checkpoint, tmp_path / "model")
+    found = load_file(tmp_path / "model" / "model.safetensors")
+    assert found.keys() == whole.keys()
+    for name, weight in found.items():
+        assert weight.numpy() == pytest.approx(whole[name].float().numpy(), abs=1e-3), name

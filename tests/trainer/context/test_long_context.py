@@ -1,5 +1,6 @@
 """A run whose rows become twice as long at a switchpoint: what is refused, what is printed, and that it resumes."""
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -163,3 +164,22 @@ def test_positions_matter(folder: Path, whole: Path, tmp_path: Path) -> None:
     same = [expected[step]["loss"] == found[step]["loss"] for step in range(NUM_STEPS)]
     assert same == [True] * SWITCH + [False] * (NUM_STEPS - SWITCH)
     assert [line["digest"] for line in expected.values()] == [line["digest"] for line in found.values()]
+
+
+def test_an_export_has_the_positions_of_its_step(whole: Path, tmp_path: Path) -> None:
+    """Before the switch those of the model, after it YaRN's: what no weight in the checkpoint says."""
+    from trainer.export import export
+
+    of_step = {}
+    for step in (6, NUM_STEPS):
+        export(whole / "checkpoints" / f"step-{step:08d}.pt", tmp_path / str(step))
+        of_step[step] = json.loads((tmp_path / str(step) / "config.json").read_text())
+    kinds = {step: _kind_of_rope(config) for step, config in of_step.items()}
+    assert kinds == {6: "default", NUM_STEPS: "yarn"}
+    assert of_step[NUM_STEPS]["max_position_embeddings"] == LONG
+
+
+def _kind_of_rope(config: dict[str, Any]) -> str:
+    """As transformers 4 and 5 write it."""
+    scaling = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    return scaling.get("rope_type", scaling.get("type", "default"))
