@@ -3,7 +3,9 @@
 PYTHON := .venv/bin/python
 SETUP  := .venv/.up-to-date
 NEWER  := .venv-newer/.up-to-date
-NEWER_TESTS := tests/trainer tests/mixer/test_dataset.py tests/mixer/test_records.py
+# What touches torch, Composer or transformers; the rest of the trainer's tests would say the same twice.
+NEWER_TESTS := $(addprefix tests/trainer/,models context optimization evaluation checkpoints finetuning loggers \
+               test_run.py test_export.py test_evaluate.py test_agreement.py test_stopping.py) tests/mixer/test_dataset.py
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test newer check audit format soak bench docs wheel clean

@@ -77,7 +77,7 @@ def test_corpora_that_change_while_it_trains_are_read_as_planned_also_after_a_ki
 
 def test_the_loss_falls_and_the_rate_follows_its_curve(undisturbed: Path) -> None:
     lines = list(steps_in(undisturbed / "metrics.jsonl"))
-    assert lines[0]["loss"] == pytest.approx(np.log(256), rel=0.02)
+    assert lines[0]["loss"] == pytest.approx(np.log(256), rel=0.1)
     assert lines[8]["loss"] < 4.5
     assert lines[3]["lr"] == 3e-3
     assert lines[-1]["lr"] == pytest.approx(3e-5)

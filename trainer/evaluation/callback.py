@@ -77,8 +77,8 @@ class HeldOut(Callback):
         self._file.write(self._line(step, found))
         if dist.get_global_rank() == 0:
             shown = "  ".join(f"{name} {loss:.4f}" for name, loss in losses.items())
-            since = f"  forgotten of {self._forgetting.reference} {next(iter(forgetting.values())):+.4f}"
-            log.info("step %d  held-out loss  %s%s", step, shown, since if forgetting else "")
+            since = [f"  forgotten of {self._forgetting.reference} {value:+.4f}" for value in forgetting.values()][:1]
+            log.info("step %d  held-out loss  %s%s", step, shown, *since or [""])
 
     def _line(self, step: int, found: Mapping[str, HeldOutLoss]) -> dict[str, Any]:
         """The line of the metrics file (`trainer.record`)."""
