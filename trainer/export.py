@@ -9,7 +9,6 @@ is written under a temporary name beside it, forced to disk, and renamed.
 
 import argparse
 import json
-import os
 import shutil
 import sys
 import tempfile
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mixer.context import PLAIN, Context, parse_rope
+from trainer.checkpoints.files import publish
 from trainer.errors import ExportError, ResumeError, TrainerError
 
 if TYPE_CHECKING:
@@ -59,7 +59,9 @@ def export(checkpoint: Path, out: Path, *, tokenizer: Path | None = None, dtype:
             json.dumps(provenance, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
         )
         temporary.chmod(0o755)  # mkdtemp's folders are the owner's alone
-        _publish(temporary, out)
+        if out.exists():
+            raise ExportError(f"{out} was made by another program meanwhile")
+        publish(temporary, out)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -128,31 +130,15 @@ def _save_tokenizer(folder: Path, out: Path, *, num_ids: int) -> None:
     tokenizer.save_pretrained(out)
 
 
-def _publish(temporary: Path, out: Path) -> None:
-    """Force everything in `temporary` to disk and give it its name, in this order."""
-    for path in (*temporary.rglob("*"), temporary):
-        _sync(path)
-    if out.exists():
-        raise ExportError(f"{out} was made by another program meanwhile")
-    temporary.rename(out)
-    _sync(out.parent)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def parser() -> argparse.ArgumentParser:
     found = argparse.ArgumentParser(
         prog="python -m trainer.export",
         description="Write a checkpoint as a model in Hugging Face's format, with its provenance inside.",
         epilog="Example: python -m trainer.export runs/tiny/checkpoints/step-00000200.pt exported/tiny --dtype bf16",
     )
-    found.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="a file like step-00061035.pt")
+    found.add_argument(
+        "checkpoint", type=Path, metavar="CHECKPOINT", help="a file like step-00061035.pt, or a folder of parts"
+    )
     found.add_argument("out", type=Path, metavar="OUT", help="the folder to write, which must not exist")
     found.add_argument("--tokenizer", type=Path, metavar="FOLDER", help="a tokenizer to put beside the model")
     found.add_argument("--dtype", choices=["bf16", "fp32"], default="fp32", help="of the weights (default: fp32)")

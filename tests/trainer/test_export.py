@@ -93,11 +93,11 @@ def test_a_folder_that_exists_is_refused_and_left_alone(
 def test_what_fails_half_way_leaves_nothing(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def full(path: Path) -> None:
+    def full(temporary: Path, final: Path) -> None:
         assert not (tmp_path / "out").exists()  # nothing under the final name before all is on disk
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(exporting, "_sync", full)
+    monkeypatch.setattr(exporting, "publish", full)
     assert main([str(checkpoint), str(tmp_path / "out")]) == 1
     assert "could not be written: No space left on device" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
