@@ -114,7 +114,8 @@ def test_batch_sizes_beyond_int64_are_exact() -> None:
 @pytest.mark.parametrize(
     ("rows", "problem"),
     [
-        ({}, "expected a list of {start: 1000ba, global_batch_size: 512}, found {} @ $.batch_sizes"),
+        ({}, "a warm-up has exactly the keys 'to', 'length' and 'increments', found {} @ $.batch_sizes"),
+        (7, "expected a list of {start: 1000ba, global_batch_size: 512}, found 7 @ $.batch_sizes"),
         ([{"start": 5}], "a batch size has exactly the keys 'start' and 'global_batch_size', found {'start': 5} @ "
          "$.batch_sizes[0]"),
         ([{"start": 0, "global_batch_size": 8}], "starts at step 0, not after step 0, whose size is the run's "

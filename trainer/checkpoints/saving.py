@@ -106,7 +106,8 @@ class Checkpoints(Callback):
         def write() -> None:
             temporary = final.with_name(f"{final.name}.tmp")
             with self._told(final, temporary):
-                torch.save(collected, temporary)
+                with temporary.open("wb") as file:  # by Python's own writing the system's error is known
+                    torch.save(collected, file)
                 publish(temporary, final)
 
         together(write if dist.get_global_rank() == 0 else None)

@@ -175,8 +175,11 @@ def read_through(cache: Cache, reading: Reading, one: FetchAhead, num_in_flight:
 
 
 def kept(cache: Cache) -> set[int]:
-    """What is there or under way; listed so that what arrives in between is in one list at least."""
-    return {*cache.budget._all_fetching(), *cache.budget._present()}
+    """What is there or under way, at a moment when nothing came or went while it was listed."""
+    while True:
+        before, there = {*cache.budget._all_fetching()}, {*cache.budget._present()}
+        if before == {*cache.budget._all_fetching()} and there == {*cache.budget._present()}:
+            return before | there
 
 
 def read_at(reading: Reading, step: int) -> list[int]:
