@@ -210,9 +210,16 @@ def test_a_conflict_is_one_click_away_from_the_edit(api: httpx.Client, run: str,
     page.wait_for_selector("#preview .statement")
     assert api.post(f"{run}/revisions", json=edit_body(0, 700, author="bob", reason="mine")).status_code == 201
     expect(page.locator("#edit-notice")).to_contain_text("Revision 1 by bob (“mine”) is in force now")
+    held: list[Route] = []
+    # the page hears of the trainer's progress only after it was refused
+    page.route(f"**{run}", lambda route: held.append(route))
     report(api, run, 290)  # and now the trainer freezes the step too
     page.get_by_role("button", name="Rebase onto revision 1").click()
     expect(page.locator("#edit-notice")).to_contain_text("every step below 310")
+    expect(page.get_by_role("button", name="Move the edit to step")).to_have_text("Move the edit to step 320")
+    for route in held:
+        route.continue_()
+    page.unroute(f"**{run}")
     page.get_by_role("button", name="Move the edit to step 330").click()
     expect(page.locator("#preview .statement")).to_contain_text("From step 330 on")
     page.get_by_role("button", name="Submit revision").click()

@@ -271,8 +271,9 @@ export class EditForm {
   say(text, action, act) {
     const notice = byId("edit-notice");
     notice.dataset.about = "run";
-    if (notice.dataset.said === text && notice.firstChild) return;
-    notice.dataset.said = text;
+    const said = `${text} ${action}`; // the frontier moves while a notice stands: then it offers another step
+    if (notice.dataset.said === said && notice.firstChild) return;
+    notice.dataset.said = said;
     const button =
       action &&
       element(

@@ -113,7 +113,7 @@ const progress = coalesce(async () => {
   const before = view.run;
   if (!before) return;
   const run = await advance(before);
-  if (before !== view.run) return;
+  if (before !== view.run) return void progress(); // what was shown meanwhile may be older than this report
   if (run) show(run);
   else reload();
 }, 500);
