@@ -25,7 +25,7 @@ def ours(case: dict[str, Any]) -> dict[str, float]:
     from trainer.run import main
 
     folder = Path(case["folder"])
-    metrics = folder / f"{case['model']}-{case['compile']}.jsonl"
+    metrics = folder / "metrics.jsonl"
     metrics.unlink(missing_ok=True)
     config = {
         "run_name": "benchmark",
@@ -38,6 +38,7 @@ def ours(case: dict[str, Any]) -> dict[str, float]:
         "device": case["device"],
         "precision": case["precision"],
         "compile": case["compile"],
+        "activation_checkpointing": case["recompute"],
         "lr_schedule": {"kind": "cosine", "peak": 3e-4},
         "corpora": {name: {"local": str(folder / name / "train")} for name in ("c4", "starcoder")},
         "schedule": {
@@ -68,6 +69,8 @@ def plain(case: dict[str, Any]) -> dict[str, float]:
     device = "cuda" if case["device"] == "gpu" else "cpu"
     config = ModelConfig.model_validate({"name": case["model"], "vocab_size": case["vocab_size"]})
     model = build_model(config, seq_len=case["seq_len"], seed=17).to(device).train()
+    if case["recompute"]:
+        model.checkpoint_activations()
     decayed = [p for p in model.parameters() if p.ndim >= 2]
     others = [p for p in model.parameters() if p.ndim < 2]
     groups = [{"params": decayed, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}]

@@ -5,7 +5,8 @@
     python benchmarks/training/run.py --midtraining        # a real run across a switchpoint on sample data
 
 Prints tokens/s, MFU, the share of time in which training waits for data, peak memory and the ratio of ours to the
-plain loop, with and without torch.compile. Each measurement runs in a process of its own (`case.py`); they take turns.
+plain loop, with and without torch.compile, and with activations that are recomputed. Each measurement runs in a
+process of its own (`case.py`); they take turns.
 """
 
 import argparse
@@ -30,9 +31,13 @@ from trainer.models.settings import ModelConfig  # noqa: E402
 from trainer.models.size import flops_per_token, peak_flops  # noqa: E402
 
 SAMPLES = ROOT.parent / "shared" / "data"
-MICROBATCH = {"pythia-410m": 16}
-GPU = {"device": "gpu", "precision": "amp_bf16", "seq_len": 2048, "batch": 1024, "microbatch": 32, "vocab_size": 50_304}
+MICROBATCH = {"pythia-70m": 32, "pythia-160m": 16, "pythia-410m": 8, "pythia-1b": 4}  # what 80 GB hold
+GPU = {"device": "gpu", "precision": "amp_bf16", "seq_len": 2048, "batch": 1024, "vocab_size": 50_304}
 CPU = {"device": "cpu", "precision": "fp32", "seq_len": 128, "batch": 16, "microbatch": 8, "vocab_size": 1024}
+COLUMNS = (
+    "model", "microbatch", "compile", "recompute", "system", "tokens/s", "MFU", "data wait", "peak memory",
+    "of the plain loop",
+)  # fmt: skip
 
 
 def main() -> int:
@@ -46,12 +51,20 @@ def main() -> int:
         if device == "cpu" and not options.models:
             models = ["tiny"]
         steps = options.steps or (12 if device == "gpu" else 40)
-        compare(Path(folder), models, {**sizes, "steps": steps, "warmup": steps // 4, "threads": options.threads},
-                compiled=[word == "yes" for word in options.compile], repeats=options.repeats)  # fmt: skip
+        given = {key: value for key in ("batch", "microbatch") if (value := getattr(options, key))}
+        ways = [
+            {"compile": compiled == "yes", "recompute": recompute == "yes"}
+            for recompute in options.recompute
+            for compiled in options.compile
+        ]
+        settings = {**sizes, **given, "steps": steps, "warmup": steps // 4, "threads": options.threads}
+        compare(Path(folder), models, settings, ways=ways, repeats=options.repeats)
     return 0
 
 
-def compare(folder: Path, models: list[str], sizes: dict[str, Any], *, compiled: list[bool], repeats: int) -> None:
+def compare(
+    folder: Path, models: list[str], sizes: dict[str, Any], *, ways: list[dict[str, bool]], repeats: int
+) -> None:
     """Measure and print the table."""
     num_rows = sizes["batch"] * (sizes["steps"] + 2)
     for number, name in enumerate(("c4", "starcoder")):
@@ -62,14 +75,12 @@ def compare(folder: Path, models: list[str], sizes: dict[str, Any], *, compiled:
             num_ids=sizes["vocab_size"],
             seed=number,
         )
-    print("| model | compile | system | tokens/s | MFU | data wait | peak memory | of the plain loop |")
-    print("|---|---|---|---|---|---|---|---|", flush=True)
+    print(f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}", flush=True)
     machine = ""
     for model in models:
-        for compile_ in compiled:
-            case = {**sizes, "model": model, "compile": compile_, "folder": str(folder)}
-            if sizes["device"] == "gpu":
-                case["microbatch"] = MICROBATCH.get(model, sizes["microbatch"])
+        for way in ways:
+            microbatch = sizes.get("microbatch") or MICROBATCH[model]
+            case = {**sizes, **way, "model": model, "microbatch": microbatch, "folder": str(folder)}
             found: dict[str, list[dict[str, Any]]] = {"plain": [], "ours": []}
             for _ in range(repeats):
                 for system, results in found.items():
@@ -89,10 +100,13 @@ def row(case: dict[str, Any], system: str, one: dict[str, Any], limit_s: float) 
     )
     peak = peak_flops(one["machine"])
     mfu = f"{flops / peak:.1%}" if peak else "–"
-    return (
-        f"| {case['model']} | {case['compile']} | {system} | {rate:,.0f} | {mfu} | {one['wait']:.2%} "
-        f"| {one['memory'] / 1e9:.2f} GB | {limit_s / one['seconds']:.3f} |"
-    )
+    cells = [case["model"], case["microbatch"], _word(case["compile"]), _word(case["recompute"]), system]
+    cells += [f"{rate:,.0f}", mfu, f"{one['wait']:.2%}", f"{one['memory'] / 1e9:.2f} GB"]
+    return f"| {' | '.join(map(str, cells))} | {limit_s / one['seconds']:.3f} |"
+
+
+def _word(answer: bool) -> str:
+    return "yes" if answer else "no"
 
 
 def measure(case: dict[str, Any]) -> dict[str, Any]:
@@ -164,6 +178,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=("cpu", "gpu"), help="default: a GPU where there is one")
     parser.add_argument("--models", nargs="+", choices=("70m", "160m", "410m", "1b"), help="default: 70m 160m 410m")
+    parser.add_argument("--batch", type=int, help="samples a step")
+    parser.add_argument("--microbatch", type=int, help="samples at a time")
     parser.add_argument("--steps", type=int, help="steps of each run, a quarter of which is not counted")
     parser.add_argument("--threads", type=int, default=1, help="of PyTorch, on a CPU")
     parser.add_argument("--repeats", type=int, default=1, help="the fastest of so many counts")
@@ -173,6 +189,13 @@ def _parser() -> argparse.ArgumentParser:
         choices=("no", "yes"),
         default=["no", "yes"],
         help="without torch.compile, with it, or both",
+    )
+    parser.add_argument(
+        "--recompute",
+        nargs="+",
+        choices=("no", "yes"),
+        default=["no"],
+        help="activations kept (the default), recomputed in the backward pass, or both",
     )
     parser.add_argument("--midtraining", action="store_true", help="a real run across a switchpoint on sample data")
     parser.add_argument("--data", type=Path, default=SAMPLES, help="the sample data")

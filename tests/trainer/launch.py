@@ -2,6 +2,9 @@
 
 The processes are forked from a server that has imported Composer once and computed nothing. They are real ones: they
 have their own environment and output, they can be killed, and several make a process group as `composer -n` would.
+
+A forked process can use a GPU only where the server has not looked for one through CUDA, so torch is told to ask the
+driver's management library instead.
 """
 
 import json
@@ -34,6 +37,7 @@ class Run:
     ) -> None:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(PRELOAD)
+        os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
         port = str(_free_port())
         self._outputs = [folder / f"rank{rank}.txt" for rank in range(num_ranks)]
         self._processes = []
