@@ -49,8 +49,8 @@ def _parser() -> argparse.ArgumentParser:
     for name, module in _COMMANDS.items():
         command = commands.add_parser(
             name,
-            help=module.HELP,
-            description=module.HELP,
+            help=module.DESCRIPTION,
+            description=module.DESCRIPTION,
             epilog=module.EPILOG,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )

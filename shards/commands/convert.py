@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import argparse
+import json
+import resource
+from typing import TYPE_CHECKING, Any
 
 from shards.commands.progress import progress_bar
-from shards.errors import CallError
+from shards.commands.summary import summarize, tell
+from shards.engines import ENGINES
 from shards.mds import PACKED, ROWS
+from shards.part import SKIP, STOP
+from shards.sources.blocks import MAX_RECORD_BYTES
 from shards.templates import TEMPLATES
 
-__all__ = ["EPILOG", "HELP", "add_arguments", "run"]
+if TYPE_CHECKING:
+    from shards.conversion import Conversion
 
-HELP = "convert input files to a corpus of MDS shards"
+__all__ = ["DESCRIPTION", "EPILOG", "add_arguments", "run"]
+
+DESCRIPTION = "convert input files to a corpus of MDS shards"
 EPILOG = """\
 Inputs end in .jsonl or .json (one object a line), each also .gz or .zst, or .parquet. They are taken in the
 order given; a directory stands for all such files in it, a glob for what it matches, both sorted by path.
@@ -39,50 +48,55 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--out", required=True, metavar="DIR", help="where the folder of the corpus goes")
     parser.add_argument("--holdout", type=float, default=0.01, help="share of documents held out; default %(default)s")
-    parser.add_argument("--workers", type=int, help="processes; default: one a CPU")
-    parser.add_argument(
-        "--engine", choices=("local", "ray"), default="local", help="where workers run; default %(default)s"
-    )
     parser.add_argument(
         "--template",
         metavar="NAME",
         help="how a record becomes text; default: that of the corpus, else text; one of "
         + ", ".join(sorted(TEMPLATES)),
     )
+    parser.add_argument(
+        "--on-error",
+        choices=(STOP, SKIP),
+        default=STOP,
+        help="at a bad record or file: stop, or skip it, count it and list it in skipped.jsonl; default %(default)s",
+    )
+    parser.add_argument(
+        "--max-record-bytes",
+        type=int,
+        default=MAX_RECORD_BYTES,
+        metavar="BYTES",
+        help="a line of more is a bad record; default %(default)s",
+    )
+    parser.add_argument("--workers", type=int, help="processes; default: one a CPU")
+    parser.add_argument("--engine", choices=ENGINES, default=ENGINES[0], help="where workers run; default %(default)s")
     parser.add_argument("--shard-bytes", type=int, default=1 << 26, help="largest size of a shard; default %(default)s")
+    parser.add_argument("--compression", choices=("zstd",), help="pack shards; default: do not")
+    parser.add_argument("--json", action="store_true", help="print what was done as one JSON object")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Convert, and print what came out."""
-    from shards.conversion import Conversion, convert
-    from shards.sources import find_sources
+    from shards.conversion import convert
+    from shards.sources import find_sources, stat_source
 
-    if arguments.engine == "ray":
-        raise CallError("--engine ray is not in this version; use --engine local")
-    conversion = Conversion(
-        inputs=arguments.inputs,
-        corpus=arguments.corpus,
-        tokenizer=arguments.tokenizer,
-        out=arguments.out,
-        seq_len=arguments.seq_len,
-        holdout=arguments.holdout,
-        template=arguments.template,
-        shard_bytes=arguments.shard_bytes,
-        rows=arguments.rows,
-    )
-    total = sum(path.stat().st_size for path in find_sources(arguments.inputs))
-    with progress_bar(total, arguments.corpus) as update:
-        report = convert(conversion, workers=arguments.workers, on_progress=lambda read, text: update(read))
-    manifests = report.manifests
-    print(f"{report.folder}  {manifests[0].fingerprint[:12]}")
-    print(f"{'split':<8} {'documents':>12} {'tokens':>16} {'samples':>12} {'shards':>7} {'dropped':>8}")
-    for m in manifests:
-        row = f"{m.split:<8} {m.documents:>12,} {m.tokens:>16,} {m.samples:>12,} {len(m.shards):>7,}"
-        print(f"{row} {m.dropped_tokens:>8,}")
-    if report.num_kept == len(manifests[0].sources):
-        print("all parts were converted already")
-        return 0
-    kept = f", {report.num_kept} parts kept from before" if report.num_kept else ""
-    speed = report.text_bytes / 1e6 / report.seconds
-    print(f"{report.text_bytes / 1e6:,.1f} MB of text in {report.seconds:.1f} s, {speed:.1f} MB/s{kept}")
+    conversion = _conversion(arguments)
+    total = sum(stat_source(name).bytes for name in find_sources(conversion.inputs))
+    with progress_bar(total, conversion.corpus) as update:
+        report = convert(conversion, workers=arguments.workers, on_progress=update)
+    peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    summary = summarize(report, peak_bytes=peak * 1024)
+    print(json.dumps(summary) if arguments.json else tell(summary))
     return 0
+
+
+def _conversion(arguments: argparse.Namespace) -> Conversion:
+    from shards.conversion import Conversion
+
+    asked: dict[str, Any] = {
+        name: getattr(arguments, name)
+        for name in (
+            *("inputs", "corpus", "tokenizer", "out", "seq_len", "holdout", "template", "shard_bytes", "rows"),
+            *("compression", "on_error", "max_record_bytes", "engine"),
+        )
+    }
+    return Conversion(**asked)

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from shards.manifest import Manifest
 
-__all__ = ["EPILOG", "HELP", "add_arguments", "run"]
+__all__ = ["DESCRIPTION", "EPILOG", "add_arguments", "run"]
 
-HELP = "show what a converted directory holds, and samples as text"
+DESCRIPTION = "show what a converted directory holds, and samples as text"
 EPILOG = """\
 example:
   switchpoint-shards inspect mds/c4/train --sample 0 --sample 17

@@ -14,9 +14,9 @@ from shards.errors import CallError, CorpusError
 if TYPE_CHECKING:
     from shards.proximity import Advantage, Distribution, Ranked
 
-__all__ = ["EPILOG", "HELP", "add_arguments", "run"]
+__all__ = ["DESCRIPTION", "EPILOG", "add_arguments", "run"]
 
-HELP = "say how near corpora are, and which mix is nearest to a target"
+DESCRIPTION = "say how near corpora are, and which mix is nearest to a target"
 EPILOG = """\
 Distances of unigram distributions, from the counts kept by convert (whole documents, end-of-text left out).
 Without --target: the matrix of all corpora, and of the mixes that --candidate names.

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from shards.commands.progress import progress_bar
 
-__all__ = ["EPILOG", "HELP", "add_arguments", "run"]
+__all__ = ["DESCRIPTION", "EPILOG", "add_arguments", "run"]
 
-HELP = "check a converted directory against its manifest"
+DESCRIPTION = "check a converted directory against its manifest"
 EPILOG = """\
 Hashes and counts everything again; prints one line per fault and ends with 1 if there is any.
 
