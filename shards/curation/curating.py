@@ -93,9 +93,7 @@ def curate(
     if not (folder / _SUMMARY).exists():
         jobs = [Job(unit, place) for unit, place in zip(units, folders, strict=True)]
         on_progress(sum(job.unit.end - job.unit.start for job in jobs if read_judged(job.folder)), 0)
-        work = Judging(
-            curation=curation, template=template, stop=on_error == "stop", max_record_bytes=max_record_bytes
-        )
+        work = Judging(curation=curation, template=template, stop=on_error == "stop", max_record_bytes=max_record_bytes)
         todo = [job for job in jobs if read_judged(job.folder) is None]
         run_jobs(todo, work, engine=engine, workers=workers, on_progress=on_progress)
         _finish(curation, folders, folder)
@@ -169,9 +167,7 @@ def _known(judged: JudgedUnit | None) -> JudgedUnit:
     return judged
 
 
-def _find_duplicates(
-    curation: Curation, folders: list[Path], kept: list[int]
-) -> list[NDArray[np.int64]] | list[None]:
+def _find_duplicates(curation: Curation, folders: list[Path], kept: list[int]) -> list[NDArray[np.int64]] | list[None]:
     """For the documents left of each unit 0, or the number (from 1) of the step that removes it."""
     if not (curation.exact or curation.near):
         return [None] * len(folders)

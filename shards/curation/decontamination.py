@@ -142,7 +142,7 @@ class Finder:
 
 def _by_item(matches: Matches, start: int, end: int) -> list[np.ndarray[Any, Any]]:
     """Rows of each candidate among matches[start:end], which are one text's; most shared n-grams first."""
-    items, inverse, counts = np.unique(matches.items[start:end], return_inverse=True, return_counts=True)
+    _, inverse, counts = np.unique(matches.items[start:end], return_inverse=True, return_counts=True)
     order = np.argsort(-counts, kind="stable")[:_MOST_CANDIDATES]
     rows = start + np.argsort(inverse, kind="stable")
     ends = np.cumsum(counts)

@@ -175,7 +175,7 @@ def find_near(
                 left, right = left[apart], right[apart]
                 alike = _similarity(fetch, left, right) >= threshold
                 _join(parent, left[alike], right[alike])
-    return parent != np.arange(num)
+    return np.not_equal(parent, np.arange(num))
 
 
 def _similarity(fetch: Callable[[_I64], NDArray[np.uint32]], left: _I64, right: _I64) -> NDArray[np.float64]:

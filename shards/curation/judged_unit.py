@@ -35,7 +35,7 @@ from shards.sources.storage import stat_source
 from shards.sources.units import Unit
 from shards.templates import Template
 
-__all__ = ["REMOVED", "Job", "Judging", "JudgedUnit", "array_bytes", "read_judged"]
+__all__ = ["REMOVED", "Job", "JudgedUnit", "Judging", "array_bytes", "read_judged"]
 
 REMOVED = np.dtype([("record", "<i8"), ("step", "u1")])
 OnProgress = Callable[[int, int], None]
@@ -190,7 +190,7 @@ class _Result:
     def _sign(self, batch: Batch) -> None:
         from shards.curation.duplicates import hash_texts
 
-        columns = {"kept": batch.records}
+        columns: dict[str, NDArray[Any]] = {"kept": batch.records}
         if self._curation.exact:
             columns["hashes"] = hash_texts(batch.texts)
         if self._curation.near:

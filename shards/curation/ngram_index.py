@@ -57,7 +57,7 @@ class NgramIndex:
 
 
 class _Table:
-    """The n-grams of length `length` of items that have no longer ones: all items, or those of exactly so many words."""
+    """The n-grams of `length` words: of all items if that is n, else of items of exactly so many words."""
 
     def __init__(self, items: Words, length: int, n: int) -> None:
         hashes, starts = items.ngrams(length)

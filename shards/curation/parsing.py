@@ -94,7 +94,9 @@ class Curation:
     def parameters(self) -> dict[str, Any]:
         """All that decides the result, as JSON: settings, SHA-256 of models and evaluation sets, versions."""
         steps = [{"name": step.name, "kind": _kind(step), **step.parameters()} for step in self.steps]
-        last = [{"name": step.name, "kind": _kind(step), **step.parameters()} for step in (self.exact, self.near) if step]
+        last = [
+            {"name": step.name, "kind": _kind(step), **step.parameters()} for step in (self.exact, self.near) if step
+        ]
         return {"steps": steps + last}
 
 

@@ -107,7 +107,7 @@ class _RaterJudge(Judge):
     def __init__(self, step: Rater) -> None:
         self._step = step
         self._score = self._start(step)
-        self._counts = np.zeros(step.histogram.bins, np.int64) if step.histogram else None
+        self._counts = np.zeros(step.histogram.bins if step.histogram else 0, np.int64)
 
     @staticmethod
     def _start(step: Rater) -> Score:
@@ -121,7 +121,7 @@ class _RaterJudge(Judge):
         step = self._step
         scores = self._checked(self._score(list(batch.texts)), len(batch))
         if step.histogram:
-            self._counts = self._counts + step.histogram.count(scores)
+            self._counts += step.histogram.count(scores)
         low = -np.inf if step.above is None else step.above
         high = np.inf if step.below is None else step.below
         return np.where((scores >= low) & (scores < high), KEEP, 0).astype(np.int16)
@@ -137,7 +137,7 @@ class _RaterJudge(Judge):
         return array
 
     def take_notes(self) -> Notes:
-        if self._counts is None:
+        if not self._step.histogram:
             return {}
         notes: Notes = {"histogram": self._counts.tolist()}
         self._counts = np.zeros_like(self._counts)

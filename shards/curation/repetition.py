@@ -41,7 +41,7 @@ def share_of_top_ngram(words: Words, n: int) -> _F64:
     last = np.append(texts[best][1:] != texts[best][:-1], True)[: len(best)]
     chosen = best[last]
     shares[texts[chosen]] = counts[chosen] * characters[chosen]
-    return shares / np.maximum(_characters(words, totals), 1)
+    return _shares(shares, _characters(words, totals))
 
 
 def share_of_duplicate_ngrams(words: Words, n: int) -> _F64:
@@ -63,7 +63,7 @@ def share_of_duplicate_ngrams(words: Words, n: int) -> _F64:
     np.add.at(covered, again + n, -1)
     inside = np.cumsum(covered[:-1]) > 0
     totals = np.concatenate([np.zeros(1, np.int64), np.cumsum(words.lengths * inside)])
-    return _characters(words, totals) / np.maximum(_characters(words, _totals(words)), 1)
+    return _shares(_characters(words, totals), _characters(words, _totals(words)))
 
 
 def _keys(words: Words, n: int) -> tuple[NDArray[np.uint64], _I64]:
@@ -73,12 +73,18 @@ def _keys(words: Words, n: int) -> tuple[NDArray[np.uint64], _I64]:
 
 
 def _firsts(ordered: NDArray[np.uint64]) -> NDArray[np.bool_]:
-    return np.concatenate([np.ones(1, np.bool_), ordered[1:] != ordered[:-1]])[: len(ordered)]
+    first = np.ones(len(ordered), np.bool_)
+    np.not_equal(ordered[1:], ordered[:-1], out=first[1:])
+    return first
 
 
 def _totals(words: Words) -> _I64:
     return np.concatenate([np.zeros(1, np.int64), np.cumsum(words.lengths)])
 
 
+def _shares(parts: _F64 | _I64, wholes: _I64) -> _F64:
+    return np.divide(parts, np.maximum(wholes, 1), dtype=np.float64)
+
+
 def _characters(words: Words, totals: _I64) -> _I64:
-    return totals[words.offsets[1:]] - totals[words.offsets[:-1]]
+    return totals.take(words.offsets[1:]) - totals.take(words.offsets[:-1])

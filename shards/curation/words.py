@@ -151,8 +151,8 @@ def _pieces(text: str) -> list[tuple[int, int]]:
 def _codes(text: str) -> NDArray[np.uint32]:
     """Lower-case code point of each character, with `_SINGLE` where it is a word of its own; 0 where it separates."""
     if text.isascii():
-        return _table()[np.frombuffer(text.encode("ascii"), np.uint8)]
-    return _table()[np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")]
+        return _table().take(np.frombuffer(text.encode("ascii"), np.uint8))
+    return _table().take(np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4"))
 
 
 def _borders(codes: NDArray[np.uint32]) -> tuple[_I64, _I64]:
