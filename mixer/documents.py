@@ -14,20 +14,25 @@ Parquet, both from 1. A record that has no text or is held out gave no document 
 
 **Two orders.** Documents are numbered from 0 in the order of the sources and of the records in them; a document's
 tokens are its text's and the end-of-text token after it. The rows are cut from the *stream*, which is another order:
-first of every source the tokens that filled shards of its own, then of every source the rest. So one document of each
-source may lie in two places far apart. Token t of the stream stands in sample t div seq_len; those behind the last
-sample are in no row.
+first of every unit of a source the tokens that filled shards of its own, then of every unit the rest. So one document
+of each unit may lie in two places far apart. Token t of the stream stands in sample t div seq_len; those behind the
+last sample are in no row.
+
+A source may be converted in several *units*, one after another, and then each of them has tokens in shards of its own,
+and a rest.
 
 The file, little-endian, its numbers int64:
 
-    8 bytes                 b"swpdocs1"
-    2 numbers               sources; documents in a block, at most
-    2 numbers a source      its documents; how many of its tokens lie in shards of its own
-    3 numbers a block       bytes; tokens; last record, less that of the block before (in the same source)
+    8 bytes                 b"swpdocs2"
+    2 numbers               units; documents in a block, at most
+    4 numbers a unit        its source; how many records that has before it; its documents; how many of its
+                            tokens lie in shards of its own
+    3 numbers a block       bytes; tokens; last record, less that of the block before (in the same unit)
     the blocks              where its documents end, in its tokens; their records, less the last of the block before:
                             both as of `mixer.increasing`
 
-A block holds documents of one source; all blocks of a source but the last are full.
+A block holds documents of one unit; all blocks of a unit but the last are full. Earlier versions wrote b"swpdocs1",
+where a unit is a whole source and has only the last two of its numbers.
 """
 
 import json
@@ -46,7 +51,7 @@ from mixer.increasing import decode, num_bytes
 __all__ = ["FILE_NAME", "MAGIC", "Document", "DocumentIndex", "Passage", "open_documents"]
 
 FILE_NAME = "documents.bin"
-MAGIC = b"swpdocs1"
+MAGIC, FIRST_MAGIC = b"swpdocs2", b"swpdocs1"
 KEPT_BLOCKS = 64
 
 _I64 = NDArray[np.int64]
@@ -86,10 +91,10 @@ class Passage:
 
 @dataclass(frozen=True, eq=False)
 class _Block:
-    """Documents of one source: `records` [n], and `borders` [n + 1] in the tokens of all sources, end to end."""
+    """Documents of one unit: `records` [n], and `borders` [n + 1] in the tokens of all units, end to end."""
 
     first: int
-    source: int
+    unit: int
     borders: _I64
     records: _I64
 
@@ -178,7 +183,7 @@ class DocumentIndex:
         for record in (start_record, max(start_record, end_record)):
             block, index = self._find(number, record)
             tokens.append(int(block.borders[index]) if block is not None else 0)
-        return self._samples(self._spans(number, tokens[0], tokens[1]))
+        return self._samples(self._spans(self._units_of(number), tokens[0], tokens[1]))
 
     def ends_in(self, start_sample: int, end_sample: int) -> _I64:
         """Where documents end in samples [start, end): the places of their last tokens in the stream, ascending."""
@@ -199,29 +204,38 @@ class DocumentIndex:
             raise self._error(f"cannot be read ({error}); fetch or convert the corpus again") from None
 
     def _read_tables(self) -> None:
-        sources = len(self.sources)
-        (num_sources, block_documents), start = self._numbers(len(MAGIC), 2)
-        if self._data[: len(MAGIC)].tobytes() != MAGIC or num_sources != sources or block_documents < 1:
-            raise self._error(f"is no index of the {sources} sources in corpus.json; convert the corpus again")
-        table, start = self._numbers(start, 2 * sources)
-        documents, own_tokens = table.reshape(-1, 2).T
+        magic = self._data[: len(MAGIC)].tobytes()
+        (num_units, block_documents), start = self._numbers(len(MAGIC), 2)
+        is_known = magic == MAGIC or (magic == FIRST_MAGIC and num_units == len(self.sources))
+        if not is_known or num_units < 0 or block_documents < 1:
+            raise self._error(
+                f"is no index of the {len(self.sources)} sources in corpus.json; convert the corpus again"
+            )
+        table, start = self._numbers(start, (4 if magic == MAGIC else 2) * int(num_units))
+        *places, documents, own_tokens = table.reshape(num_units, -1).T
+        self._unit_source: _I64 = places[0] if places else np.arange(num_units, dtype=np.int64)
+        records_before = places[1] if places else np.zeros(num_units, np.int64)
+        if not np.array_equal(np.unique(self._unit_source), np.arange(len(self.sources))):
+            raise self._error(
+                f"is no index of the {len(self.sources)} sources in corpus.json; convert the corpus again"
+            )
         num_blocks = -(-documents // block_documents)
         table, start = self._numbers(start, 3 * int(num_blocks.sum()))
         sizes, tokens, self._record_span = table.reshape(-1, 3).T
         self._first_block = _starts(num_blocks)
         self._first_byte = start + _starts(sizes)
         self._first_token = _starts(tokens)
-        source_of = np.repeat(np.arange(sources), num_blocks)
-        within = np.arange(len(sizes)) - self._first_block[source_of]  # the block's place in its source
-        counts = np.minimum(documents[source_of] - within * block_documents, block_documents)
+        unit_of = np.repeat(np.arange(num_units), num_blocks)
+        within = np.arange(len(sizes)) - self._first_block[unit_of]  # the block's place in its unit
+        counts = np.minimum(documents[unit_of] - within * block_documents, block_documents)
         self._first_document = _starts(counts)
         records = _starts(self._record_span)
-        self._record_before = records[:-1] - records[self._first_block[source_of]]
-        # The stream is in stretches: what filled shards of its own of every source, then the rest of every source.
-        source_token = self._first_token[self._first_block]
-        border = source_token[:-1] + own_tokens
-        self._stretch_token = np.concatenate([source_token[:-1], border])
-        self._stretch_place = _starts(np.concatenate([own_tokens, source_token[1:] - border]))
+        self._record_before = records[:-1] - records[self._first_block[unit_of]] + records_before[unit_of]
+        # The stream is in stretches: what filled shards of its own of every unit, then the rest of every unit.
+        unit_token = self._first_token[self._first_block]
+        border = unit_token[:-1] + own_tokens
+        self._stretch_token = np.concatenate([unit_token[:-1], border])
+        self._stretch_place = _starts(np.concatenate([own_tokens, unit_token[1:] - border]))
 
     def _check_totals(self, tokens: int) -> None:
         for what, starts, wanted in (
@@ -254,10 +268,11 @@ class DocumentIndex:
             if low < high:
                 yield low, low - begin + int(self._stretch_token[stretch]), high - low
 
-    def _spans(self, source: int, start: int, end: int) -> tuple[Range, ...]:
-        """Where tokens [start, end) of one source stand in the stream."""
+    def _spans(self, units: range, start: int, end: int) -> tuple[Range, ...]:
+        """Where tokens [start, end) of the units stand in the stream, as far as they are of `units`."""
         spans: list[Range] = []
-        for stretch in (source, len(self.sources) + source):
+        num_units = len(self._unit_source)
+        for stretch in (*units, *(num_units + unit for unit in units)):
             begin, stop = (int(place) for place in self._stretch_place[stretch : stretch + 2])
             shift = begin - int(self._stretch_token[stretch])
             spans.append((max(start + shift, begin), min(end + shift, stop)))
@@ -284,17 +299,17 @@ class DocumentIndex:
             records = decode(data[border:], end - first, int(self._record_span[number]))
         except (ValueError, IndexError) as error:
             raise self._error(f"is damaged in block {number} ({error}); fetch or convert the corpus again") from None
-        source = int(np.searchsorted(self._first_block, number, side="right")) - 1
+        unit = int(np.searchsorted(self._first_block, number, side="right")) - 1
         borders = start + np.concatenate([[0], ends])
-        return _Block(first, source, borders, records + self._record_before[number])
+        return _Block(first, unit, borders, records + self._record_before[number])
 
     def _document(self, block: _Block, index: int) -> Document:
         start, end = (int(border) for border in block.borders[index : index + 2])
-        spans = self._spans(block.source, start, end)
+        spans = self._spans(range(block.unit, block.unit + 1), start, end)
         end_of_rows = self.num_samples * self.seq_len
         return Document(
             number=block.first + index,
-            source=self.sources[block.source],
+            source=self.sources[self._unit_source[block.unit]],
             record=int(block.records[index]),
             spans=spans,
             num_dropped=sum(end - max(start, end_of_rows) for start, end in spans if end > end_of_rows),
@@ -302,12 +317,18 @@ class DocumentIndex:
 
     def _find(self, source: int, record: int) -> tuple[_Block | None, int]:
         """The first document of a source from `record` on: its block, and its place there (n if it has no such one)."""
-        start, end = self._first_block[source : source + 2]
+        units = self._units_of(source)
+        start, end = self._first_block[units.start], self._first_block[units.stop]
         if start == end:
             return None, 0
         number = int(np.searchsorted(self._record_before[start:end], record)) - 1
         block = self._block(int(start) + max(number, 0))
         return block, int(np.searchsorted(block.records, record))
+
+    def _units_of(self, source: int) -> range:
+        """The units of a source, which follow one another."""
+        first, last = np.searchsorted(self._unit_source, [source, source + 1])
+        return range(int(first), int(last))
 
     def _source(self, source: str | int) -> int:
         if isinstance(source, int):

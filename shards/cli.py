@@ -17,7 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shards.errors import CallError, ShardsError
+from shards.errors import ShardsError
 from shards.mds import PACKED, ROWS
 from shards.templates import TEMPLATES
 
@@ -141,10 +141,8 @@ def _add_convert(command: argparse.ArgumentParser) -> None:
 
 def _convert(arguments: argparse.Namespace) -> int:
     from shards.conversion import Conversion, convert
-    from shards.sources import find_sources
+    from shards.sources import find_sources, stat_source
 
-    if arguments.engine == "ray":
-        raise CallError("--engine ray is not in this version; use --engine local")
     conversion = Conversion(
         inputs=arguments.inputs,
         corpus=arguments.corpus,
@@ -155,8 +153,9 @@ def _convert(arguments: argparse.Namespace) -> int:
         template=arguments.template,
         shard_bytes=arguments.shard_bytes,
         rows=arguments.rows,
+        engine=arguments.engine,
     )
-    total = sum(path.stat().st_size for path in find_sources(arguments.inputs))
+    total = sum(stat_source(name).bytes for name in find_sources(arguments.inputs))
     with _progress(total, arguments.corpus) as update:
         report = convert(conversion, workers=arguments.workers, on_progress=lambda read, text: update(read))
     manifests = report.manifests
@@ -165,7 +164,7 @@ def _convert(arguments: argparse.Namespace) -> int:
     for m in manifests:
         row = f"{m.split:<8} {m.documents:>12,} {m.tokens:>16,} {m.samples:>12,} {len(m.shards):>7,}"
         print(f"{row} {m.dropped_tokens:>8,}")
-    if report.num_kept == len(manifests[0].sources):
+    if report.num_kept == report.num_parts:
         print("all parts were converted already")
         return 0
     kept = f", {report.num_kept} parts kept from before" if report.num_kept else ""

@@ -62,18 +62,25 @@ class DocumentsWriter:
 
 @dataclass(frozen=True)
 class Piece:
-    """The piece of one source at `path`: its documents, and how many of its tokens lie in shards of its own."""
+    """The piece of one unit at `path`: its documents, and how many of its tokens lie in shards of its own.
+
+    `source` is the number of its source, and `records_before` how many records that has before the unit.
+    """
 
     path: Path
     documents: int
     own_tokens: int
+    source: int = 0
+    records_before: int = 0
 
 
 def join(pieces: Sequence[Piece], block_documents: int = BLOCK_DOCUMENTS) -> Iterator[bytes]:
-    """The bytes of `documents.bin`, chunk by chunk, from the pieces of all sources in order."""
+    """The bytes of `documents.bin`, chunk by chunk, from the pieces of all units in order."""
     yield MAGIC
     yield np.array([len(pieces), block_documents], "<i8").tobytes()
-    yield np.array([(piece.documents, piece.own_tokens) for piece in pieces], "<i8").tobytes()
+    for piece in pieces:
+        numbers = [piece.source, piece.records_before, piece.documents, piece.own_tokens]
+        yield np.array(numbers, "<i8").tobytes()
     table_bytes = [-(-piece.documents // block_documents) * 24 for piece in pieces]
     for piece, size in zip(pieces, table_bytes, strict=True):
         with piece.path.open("rb") as file:

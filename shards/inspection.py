@@ -109,7 +109,7 @@ def _cut_example(
     tokens, num_prompt = tokens_of(row)
     with as_corpus_error(documents.folder):
         (passage,) = documents.in_sample(sample_id)
-    source = place(Path(passage.document.source), passage.document.record)
+    source = place(passage.document.source, passage.document.record)
     end = len(tokens) - (len(tokens) > num_prompt and tokens[-1] == eos_id)
     runs, places = [tokens[num_prompt:end]], [f"{source}, output"]
     if num_prompt:
@@ -127,5 +127,5 @@ def _cut_by_index(
             length, document = passage.end - passage.start, passage.document
             is_end = passage.offset + length == document.num_tokens
             runs.append(tokens[passage.start : passage.end - is_end])
-            places.append(place(Path(document.source), document.record))
+            places.append(place(document.source, document.record))
     return runs, places

@@ -19,11 +19,21 @@ from mixer.documents import DocumentIndex
 from mixer.storage.integrity import MARKS
 from mixer.storage.locks import FILE_NAME as LOCK
 from shards.documents import as_corpus_error, open_index
-from shards.errors import CorpusError, SourceError
+from shards.errors import CorpusError
 from shards.examples import is_token
-from shards.manifest import DOCUMENTS, INDEX, MANIFEST, UNIGRAM, Manifest, fingerprint, read_manifest, read_unigram
+from shards.hashing import identify
+from shards.manifest import (
+    DOCUMENTS,
+    INDEX,
+    MANIFEST,
+    SKIPPED,
+    UNIGRAM,
+    Manifest,
+    fingerprint,
+    read_manifest,
+    read_unigram,
+)
 from shards.mds import encode_index, read_rows, shard_name
-from shards.sources import identify
 
 __all__ = ["verify"]
 
@@ -56,6 +66,10 @@ def verify(folder: Path, on_progress: Callable[[int], None] = lambda num_bytes: 
     known = {INDEX, MANIFEST, UNIGRAM, *(shard_name(number) for number in range(len(manifest.shards)))}
     if manifest.documents_sha256 is not None:
         known.add(DOCUMENTS)
+    if manifest.skipped_sha256 is not None:
+        known.add(SKIPPED)
+        if not (folder / SKIPPED).is_file() or identify(folder / SKIPPED).sha256 != manifest.skipped_sha256:
+            faults.append(f"{folder / SKIPPED}: is not the file of this manifest")
     known |= {MARKS, LOCK}  # readers leave them, and whoever sees them may remove them
     extra = sorted(path for path in folder.iterdir() if path.name not in known)
     faults.extend(f"{path}: not in the manifest; remove it" for path in extra)
@@ -143,7 +157,7 @@ def _check_shard(folder: Path, manifest: Manifest, number: int, counts: NDArray[
         return
     try:
         found = identify(path)
-    except SourceError as error:
+    except CorpusError as error:
         yield str(error)
         return
     if found.bytes != expected.bytes:

@@ -13,9 +13,9 @@ from mixer.storage.index import seal
 from shards.conversion import Conversion, convert
 from shards.documents import DocumentsWriter, Piece, join
 from shards.errors import CorpusError
+from shards.hashing import identify
 from shards.manifest import read_manifest
 from shards.mds import write_shard
-from shards.sources import identify
 from shards.verification import verify
 from tests.shards.conftest import forget_index
 

@@ -1,0 +1,133 @@
+"""One split of one part: documents in, the files of a split out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shards.documents import DocumentsWriter
+from shards.durable import write_chunks, write_file
+from shards.examples import is_token, make_rows
+from shards.mds import RowFormat, Shard, write_shard
+from shards.packing import RowPacker, end_documents
+from shards.texts import Texts
+from shards.tokenizer import Encoder, Tokenizer
+
+__all__ = ["BATCH_BYTES", "SplitResult", "SplitWriter", "count_lengths", "encode_array"]
+
+BATCH_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitResult:
+    """Counts of one split of one part.
+
+    Attributes:
+        documents, text_bytes: of all texts in it.
+        tokens: of all documents, end-of-text included.
+        lengths: how many documents have [2**i, 2**(i+1)) tokens, end-of-text included.
+        shards: the full ones. rest: integers behind them.
+    """
+
+    documents: int
+    text_bytes: int
+    tokens: int
+    lengths: tuple[int, ...]
+    shards: tuple[Shard, ...]
+    rest: int
+
+
+def encode_array(array: NDArray[Any]) -> bytes:
+    """`array` as the bytes of an .npy file."""
+    buffer = BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    return buffer.getvalue()
+
+
+def count_lengths(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """How many of `lengths` (from 1) are in [2**i, 2**(i+1)): `[64]`."""
+    return np.bincount(np.frexp(lengths.astype(np.float64))[1] - 1, minlength=64)
+
+
+class SplitWriter:
+    """Takes documents, writes the files of one split into `folder`."""
+
+    def __init__(self, folder: Path, name: str, row_format: RowFormat, tokenizer: Tokenizer, encoder: Encoder) -> None:
+        self._folder, self._name = folder, name
+        self._form, self._tokenizer, self._encoder = row_format, tokenizer, encoder
+        self._packer = RowPacker(
+            seq_len=row_format.row_size, num_rows=row_format.rows_per_shard, dtype=row_format.dtype
+        )
+        self._counts = np.zeros(tokenizer.vocab_size, np.int64)
+        self._lengths = np.zeros(64, np.int64)
+        self._shards: list[Shard] = []
+        self._documents_writer = DocumentsWriter()
+        self._batch = Texts([], [], [])
+        self._batch_bytes = self._documents = self._text_bytes = self._tokens = 0
+
+    def add(self, texts: Texts) -> None:
+        """More documents."""
+        for number, text in enumerate(texts.texts):
+            self._batch.texts.append(text)
+            self._batch.numbers.append(texts.numbers[number])
+            if texts.prompts:
+                self._batch.prompts.append(texts.prompts[number])
+            self._batch_bytes += len(text)
+            if self._batch_bytes >= BATCH_BYTES:
+                self._encode()
+
+    def _encode(self) -> None:
+        stream = self._examples() if self._form.has_examples else self._stream()
+        self._documents += len(self._batch.texts)
+        self._text_bytes += self._batch_bytes
+        self._batch, self._batch_bytes = Texts([], [], []), 0
+        for rows in self._packer.add(stream):
+            self._write(rows)
+
+    def _stream(self) -> NDArray[Any]:
+        """The documents of the batch end to end."""
+        ids, offsets = self._encoder.encode(self._batch.texts)
+        stream = end_documents(ids, offsets, self._tokenizer.eos_id, self._form.dtype)
+        lengths = np.diff(offsets) + 1
+        self._count(stream, lengths, lengths)
+        return stream
+
+    def _examples(self) -> NDArray[Any]:
+        """The rows of the batch end to end; in the document index each document is as long as its row."""
+        ids, offsets, prompts = self._encoder.encode_examples(self._batch.texts, self._batch.prompts)
+        seq_len, eos_id = self._form.seq_len, self._tokenizer.eos_id
+        rows = make_rows(ids, offsets, prompts, eos_id=eos_id, seq_len=seq_len, dtype=self._form.dtype)
+        tokens = rows[:, -seq_len:][is_token(rows)]
+        self._count(tokens, np.diff(offsets) + 1, np.full(len(rows), seq_len))
+        return rows.reshape(-1)
+
+    def _count(self, kept: NDArray[Any], lengths: NDArray[np.int64], in_index: NDArray[np.int64]) -> None:
+        self._counts += np.bincount(kept, minlength=len(self._counts))
+        self._lengths += count_lengths(lengths)
+        self._tokens += int(lengths.sum())
+        self._documents_writer.add(self._batch.numbers, in_index)
+
+    def _write(self, rows: NDArray[Any]) -> None:
+        path = self._folder / f"{self._name}.{len(self._shards):05}.mds"
+        self._shards.append(write_shard(path, rows, self._form))
+
+    def finish(self) -> SplitResult:
+        """Write what is left, and say what there is."""
+        self._encode()
+        rest = self._packer.finish()
+        write_file(self._folder / f"{self._name}.rest.npy", encode_array(rest))
+        write_file(self._folder / f"{self._name}.unigram.npy", encode_array(self._counts))
+        write_chunks(self._folder / f"{self._name}.documents.bin", self._documents_writer.finish())
+        return SplitResult(
+            documents=self._documents,
+            text_bytes=self._text_bytes,
+            tokens=self._tokens,
+            lengths=tuple(np.trim_zeros(self._lengths, "b").tolist()),
+            shards=tuple(self._shards),
+            rest=len(rest),
+        )
