@@ -223,7 +223,7 @@ def _powers_of_size(size: int) -> tuple[_U64, _U64]:
 @cache
 def _table() -> NDArray[np.uint32]:
     table = np.zeros(0x110000, np.uint32)
-    for code in range(0x20000):
+    for code in (*range(0x20000), *range(0xE0100, 0xE01F0)):
         letter = chr(code)
         if unicodedata.category(letter)[0] in "LMN":
             table[code] = ord(letter.lower()[0])

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 import random
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from shards.curation.batch import Batch
 
@@ -29,14 +27,6 @@ def make_documents(num: int, seed: int, *, shortest: int = 30, longest: int = 12
 
 def make_batch(texts: list[str]) -> Batch:
     return Batch(texts, np.arange(1, len(texts) + 1))
-
-
-def data_folder() -> Path:
-    """The sample data; a test that needs it is skipped without it."""
-    for folder in (os.environ.get("SWITCHPOINT_DATA"), Path(__file__).parents[3] / ".." / "shared" / "data"):
-        if folder and Path(folder).is_dir():
-            return Path(folder)
-    pytest.skip("sample data is not there")
 
 
 def read_texts(path: Path, field: str) -> list[str]:

@@ -14,7 +14,7 @@ def words_of(text: str) -> list[str]:
     words, current = [], ""
     for letter in unicodedata.normalize("NFKC", text):
         alone = any(first <= ord(letter) <= last for first, last in (*UNSPACED, *HAN))
-        if unicodedata.category(letter)[0] not in "LMN":
+        if unicodedata.category(letter)[0] not in "LMN" and not 0x20000 <= ord(letter) < 0x40000:
             words.append(current)
             current = ""
         elif alone:
