@@ -12,12 +12,19 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from shards.commands import convert, inspect, proximity, verify
+from shards.commands import convert, decontaminate, inspect, proximity, recipes, verify
 from shards.errors import ShardsError
 
 __all__ = ["main"]
 
-_COMMANDS = {"convert": convert, "inspect": inspect, "verify": verify, "proximity": proximity}
+_COMMANDS = {
+    "convert": convert,
+    "recipes": recipes,
+    "decontaminate": decontaminate,
+    "inspect": inspect,
+    "verify": verify,
+    "proximity": proximity,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

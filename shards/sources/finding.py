@@ -34,7 +34,7 @@ def find_sources(inputs: Iterable[str]) -> list[str]:
     """
     found: dict[Path, Path] = {}
     for text in inputs:
-        for path in _expand(text):
+        for path in _expanded(text):
             where = path.resolve()
             if where in found:
                 raise SourceError(
@@ -44,6 +44,13 @@ def find_sources(inputs: Iterable[str]) -> list[str]:
     if not found:
         raise SourceError("no input; name at least one file, directory or glob")
     return [str(path) for path in found.values()]
+
+
+def _expanded(text: str) -> list[Path]:
+    try:
+        return _expand(text)
+    except OSError as error:  # no permission to look, or a name that no file can have
+        raise SourceError(f"cannot read {text}: {error.strerror or error}; check the path", path=text) from None
 
 
 def _expand(text: str) -> list[Path]:

@@ -95,7 +95,7 @@ def bind_socket(folder: Path) -> None:
 TEXTS = pa.array(make_texts(24, seed=6))
 PARQUET = parquet({"text": TEXTS}, compression="zstd", row_group_size=8)
 LINES = b"\n".join(GOOD) + b"\n"
-GZIP, ZSTD = gzip.compress(LINES, mtime=0), zstandard.compress(LINES)
+GZIP, ZSTD = gzip.compress(LINES, mtime=0), zstandard.ZstdCompressor(write_checksum=True).compress(LINES)
 TWO = b'{"text": "a"} {"text": "b"}'
 DAMAGED, NOTHING = {"damaged source": 1}, {"no records": 1}
 WRONG = "wrong columns"
@@ -252,7 +252,7 @@ PATH_KINDS = [
     path("socket", bind_socket, "a.jsonl", "a.jsonl"),
     path("device", lambda f: None, "/dev/null", "/dev/null"),
     path("name of NUL", lambda f: None, "a\0.jsonl", "does not exist"),
-    path("name too long", lambda f: None, "a" * 300 + ".jsonl", "jsonl"),
+    path("name too long", lambda f: None, "a" * 300 + ".jsonl", "File name too long", "check the path"),
 ]
 KINDS = [*LINE_KINDS, *FILE_KINDS, *PATH_KINDS]
 
