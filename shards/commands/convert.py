@@ -41,9 +41,7 @@ example:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command to `parser`. What a recipe may decide has no default here."""
     default = {field.name: field.default for field in fields(Conversion)}
-    parser.add_argument(
-        "inputs", nargs="*", metavar="INPUT", help="file, folder, glob or URL; default: the recipe's"
-    )
+    parser.add_argument("inputs", nargs="*", metavar="INPUT", help="file, folder, glob or URL; default: the recipe's")
     parser.add_argument("--recipe", metavar="NAME", help="of `switchpoint-shards recipes`, or a YAML file like those")
     parser.add_argument("--corpus", help="name of the corpus; default: the recipe's")
     parser.add_argument(
