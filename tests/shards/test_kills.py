@@ -55,9 +55,8 @@ class Campaign:
         """How long an undisturbed run took; None if it was killed."""
         start = time.monotonic()
         command = [sys.executable, str(self._script), self._arguments]
-        with subprocess.Popen(
-            command, start_new_session=True, env={**os.environ, "PYTHONPATH": os.getcwd()}
-        ) as process:  # noqa: PTH109
+        environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}
+        with subprocess.Popen(command, start_new_session=True, env=environment) as process:
             try:
                 code = process.wait(kill_after)
             except subprocess.TimeoutExpired:
