@@ -88,8 +88,11 @@ def test_a_job_whose_worker_dies_is_done_again(cluster: Any, tmp_path: Path) -> 
     assert (tmp_path / "dies once").exists()
 
 
-def test_what_always_kills_its_worker_is_given_up(cluster: Any, tmp_path: Path) -> None:
-    with pytest.raises(WorkerError, match=r"gave up on always dies .* run the same command again"):
+def test_what_always_kills_its_worker_is_given_up(
+    cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shards.engines.ray.RETRIES", 1)
+    with pytest.raises(WorkerError, match=r"gave up on always dies .* died 2 times.* run the same command again"):
         run(["other", "always dies"], tmp_path)
 
 
