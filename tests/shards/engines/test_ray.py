@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,8 +17,8 @@ from typing import Any
 import pytest
 
 from shards.conversion import Conversion, convert
-from shards.engines import OnProgress, run_jobs
-from shards.errors import CallError, RecordError, WorkerError
+from shards.engines import OnProgress, Work, run_jobs
+from shards.errors import RecordError, WorkerError
 from tests.conftest import ROOT
 from tests.shards.conftest import make_texts, tree_hashes, write_jsonl
 
@@ -28,17 +30,20 @@ NODE = {"num_cpus": 1, "object_store_memory": 80 << 20}
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
-    """Two nodes; RAY_ADDRESS names them."""
+    """Two nodes, named by RAY_ADDRESS; this process is connected to them, so that workers live from test to test."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("PYTHONPATH", str(ROOT))
         patch.setenv("RAY_raylet_start_wait_time_s", "90")  # a busy machine is slow to start one
+        import ray
         from ray.cluster_utils import Cluster
 
         made = Cluster(initialize_head=True, head_node_args={**NODE, "include_dashboard": False})
-        made.add_node(**NODE)
+        made.second = made.add_node(**NODE)
         patch.setenv("RAY_ADDRESS", made.address)
+        ray.init(address=made.address, log_to_driver=False, logging_level=logging.ERROR)
         yield made
+        ray.shutdown()
         made.shutdown()
 
 
@@ -81,6 +86,7 @@ def test_all_jobs_are_done_and_told(cluster: Any, tmp_path: Path, workers: int) 
     assert {path.name for path in tmp_path.iterdir()} == {*jobs, "starts"}
     starts = (tmp_path / "starts").read_text().split()
     assert len(starts) == len(set(starts)) <= 2, "a worker starts once, and keeps what it started"
+    assert run([], tmp_path) == []
 
 
 def test_a_job_whose_worker_dies_is_done_again(cluster: Any, tmp_path: Path) -> None:
@@ -104,51 +110,33 @@ def test_our_errors_arrive_whole_and_others_as_they_are(cluster: Any, tmp_path: 
         run(["surprise"], tmp_path)
 
 
-def test_a_cluster_that_is_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("RAY_ADDRESS", "not an address")
-    with pytest.raises(CallError, match="no Ray cluster at RAY_ADDRESS not an address"):
-        run(["a"], tmp_path)
-    assert run([], tmp_path) == []
+def test_a_cluster_that_is_not_there(tmp_path: Path) -> None:
+    code = "from tests.shards.engines.test_ray import run; from pathlib import Path; run(['a'], Path('.'))"
+    environment = {**os.environ, "RAY_ADDRESS": "not an address", "PYTHONPATH": str(ROOT)}
+    found = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert "CallError: no Ray cluster at RAY_ADDRESS not an address; start it, or unset it" in found.stderr
 
 
 @pytest.fixture
 def conversion(make_conversion: Callable[..., Conversion], tmp_path: Path) -> Conversion:
-    for number in range(8):
-        write_jsonl(tmp_path / "in" / f"{number}.jsonl", make_texts(1500, seed=number, longest=40))
+    for number in range(24):
+        write_jsonl(tmp_path / "in" / f"{number}.jsonl", make_texts(300, seed=number, longest=40))
     return make_conversion(tmp_path / "in")
 
 
-def test_the_bytes_are_those_of_the_local_engine_though_a_node_dies(
-    cluster: Any, conversion: Conversion, tmp_path: Path
-) -> None:
-    local = replace(conversion, out=str(tmp_path / "local"))
-    convert(local, workers=1)
-    node = cluster.add_node(**NODE)  # the third: two are left when it has died
-    told = 0
-
-    def kill_the_node(read_bytes: int, text_bytes: int) -> None:
-        nonlocal told
-        told += 1
-        if told == 2:  # the first telling is of what was done before
-            cluster.remove_node(node, allow_graceful=False)
-
-    convert(replace(conversion, engine="ray"), workers=3, on_progress=kill_the_node)
-    assert told > 2
-    assert tree_hashes(tmp_path / "out") == tree_hashes(tmp_path / "local")
-    assert not (tmp_path / "out" / ".c4.work").exists()
-
-
 def test_interrupted_it_publishes_nothing_and_goes_on(cluster: Any, conversion: Conversion, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "shards", "convert", *conversion.inputs, "--corpus", "c4", "--engine", "ray"]
+    command = [sys.executable, "-m", "shards", "convert", "--corpus", "c4", "--engine", "ray", "--workers", "1"]
     command += ["--tokenizer", conversion.tokenizer, "--seq-len", "32", "--holdout", "0.1", "--shard-bytes", "4096"]
-    command += ["--out", conversion.out, "--workers", "2"]
+    command += ["--out", conversion.out, *conversion.inputs]
     called = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
     parts = tmp_path / "out" / ".c4.work" / "parts"
-    end = time.monotonic() + 100
+    end = time.monotonic() + 200
     while not list(parts.glob("*/part.json")):
         assert called.poll() is None, called.communicate()[1]
         assert time.monotonic() < end
-        time.sleep(0.02)
+        time.sleep(0.005)
     called.send_signal(signal.SIGINT)
     assert "the same command goes on where this one stopped" in called.communicate()[1]
     assert called.returncode == 130
@@ -156,3 +144,47 @@ def test_interrupted_it_publishes_nothing_and_goes_on(cluster: Any, conversion: 
     convert(replace(conversion, engine="ray"), workers=2)
     convert(replace(conversion, out=str(tmp_path / "local")), workers=1)
     assert tree_hashes(tmp_path / "out") == tree_hashes(tmp_path / "local")
+
+
+@dataclass(frozen=True)
+class StuckThere:
+    """`work`, but whatever is begun on the node `node` never ends; that it began is marked in `folder`."""
+
+    work: Work
+    node: str
+    folder: Path
+
+    def start(self) -> Callable[[Any, OnProgress], None]:
+        import ray
+
+        if ray.get_runtime_context().get_node_id() != self.node:
+            return self.work.start()
+
+        def never(job: Any, on_progress: OnProgress) -> None:
+            (self.folder / "stuck").touch()
+            while True:
+                time.sleep(1)
+
+        return never
+
+
+def test_the_bytes_are_those_of_the_local_engine_though_a_node_dies(  # the last test: it takes a node away
+    cluster: Any, conversion: Conversion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    convert(replace(conversion, out=str(tmp_path / "local")), workers=1)
+
+    def kill_the_node() -> None:
+        while not (tmp_path / "stuck").exists():
+            time.sleep(0.01)
+        cluster.remove_node(cluster.second, allow_graceful=False)
+
+    def run_stuck(jobs: Sequence[Any], work: Work, **settings: Any) -> None:
+        run_jobs(jobs, StuckThere(work, cluster.second.node_id, tmp_path), **settings)
+
+    monkeypatch.setattr("shards.conversion.run_jobs", run_stuck)
+    killer = threading.Thread(target=kill_the_node, daemon=True)
+    killer.start()
+    convert(replace(conversion, engine="ray"), workers=2)
+    assert (tmp_path / "stuck").exists(), "the node had no job"
+    assert tree_hashes(tmp_path / "out") == tree_hashes(tmp_path / "local")
+    assert not (tmp_path / "out" / ".c4.work").exists()
