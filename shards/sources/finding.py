@@ -57,6 +57,13 @@ def place(source: str, number: int) -> str:
 
 
 def _expand_path(text: str) -> list[str]:
+    try:
+        return _paths_of(text)
+    except OSError as error:  # no permission to look, or a name that no file can have
+        raise SourceError(f"cannot read {text}: {error.strerror or error}; check the path", path=text) from None
+
+
+def _paths_of(text: str) -> list[str]:
     path = Path(text)
     if path.is_dir():
         below = (file for file in path.rglob("*") if file.is_file())
