@@ -107,8 +107,8 @@ def convert(conversion: Conversion, *, workers: int | None = None, on_progress: 
 
     Args:
         conversion: what and how.
-        workers: processes; None for one a CPU. With more than one, a script that calls this needs
-            `if __name__ == "__main__":`, as always with spawned processes.
+        workers: processes; None for one a CPU, of this machine or of the cluster. With more than one, a script that
+            calls this needs `if __name__ == "__main__":`, as always with spawned processes.
         on_progress: called with (bytes of input read, bytes of text taken) since its last call.
 
     Raises:
@@ -138,7 +138,8 @@ def convert(conversion: Conversion, *, workers: int | None = None, on_progress: 
         if on_progress is not None:
             on_progress(read_bytes, new_text_bytes)
 
-    engine, num_workers = conversion.engine, workers or os.cpu_count() or 1
+    engine = conversion.engine
+    num_workers = workers or (0 if engine == "ray" else os.cpu_count() or 1)  # 0: all that the cluster has
     with task.at_work():
         task = task.settle()
         kept = [result for folder in task.part_folders if (result := read_part(folder)) is not None]

@@ -206,7 +206,8 @@ def convert_part(
         StorageError: the output cannot be written; nothing is published.
     """
     folder = part.folder
-    staging = folder.with_name(f"{folder.name}.{os.getpid()}.tmp")
+    # Of no other worker's name, on any machine: one that was given up may still be at it.
+    staging = folder.with_name(f"{folder.name}.{os.uname().nodename}.{os.getpid()}.tmp")
     with writing(staging):
         shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir(parents=True)

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import groupby, islice
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,9 @@ from shards.errors import CallError, MismatchError, ShardsError, SourceError
 from shards.manifest import MANIFEST, Manifest, differences, parameters, read_manifest
 from shards.mds import RowFormat
 from shards.part import SKIP, STOP, TRAIN, Part, PartResult, PartSettings, PartWork, read_part
-from shards.sources import Unit, cut_into_units, find_sources, read_blocks, stat_source
+from shards.sampling import sample_documents
+from shards.sources import Unit, cut_into_units, find_sources
+from shards.sources.storage import stat_sources
 from shards.sources.units import hash_range, hash_source
 from shards.templates import Template, find_template
 from shards.tokenizer import choose_engine, find_tokenizer
@@ -33,7 +35,6 @@ if TYPE_CHECKING:
 __all__ = ["Task"]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-_CHECK_BYTES = 1 << 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +69,8 @@ class Task:
             on_error=conversion.on_error,
             max_record_bytes=conversion.max_record_bytes,
         )
-        sources = [(name, stat_source(name)) for name in find_sources(conversion.inputs)]
+        names = find_sources(conversion.inputs)
+        sources = list(zip(names, stat_sources(names), strict=True))
         if conversion.on_error == STOP and (empty := next((name for name, stamp in sources if not stamp.bytes), None)):
             raise SourceError(f"{empty} is empty; remove it from the inputs", path=empty)
         known = parameters(conversion.corpus, settings, conversion.holdout, conversion.unit_bytes)
@@ -189,7 +191,7 @@ class Task:
         """Of examples the one that says where in the text a token stands; else the faster of those that agree."""
         if self.settings.row_format.has_examples:
             return "tokenizers"
-        return choose_engine(self.settings.tokenizer, self._check_documents()).engine
+        return choose_engine(self.settings.tokenizer, sample_documents(self.units, self.settings.template)).engine
 
     def _check_unchanged(self, part: PartResult, unit: Unit) -> None:
         is_same = (part.source, part.start, part.end) == (unit.source, unit.start, unit.end) and (
@@ -197,21 +199,6 @@ class Task:
         )
         if not is_same:
             self._refuse([f"input {unit.source} has changed since it was converted"])
-
-    def _check_documents(self) -> list[bytes]:
-        """The first documents of the first source, to check the tokenizer on."""
-        template = self.settings.template
-        documents: list[bytes] = []
-        try:
-            on_bad = (lambda fault: None) if self.settings.on_error == SKIP else None
-            block = next(read_blocks(self.units[0], template.fields, on_bad), None)
-            for record in islice(block.records if block else [], 64):
-                documents.append(template.render(record).strip().encode()[:_CHECK_BYTES])
-                if sum(map(len, documents)) >= _CHECK_BYTES:
-                    break
-        except ShardsError:
-            pass  # the conversion itself will say where
-        return [document.decode(errors="ignore").encode() for document in documents]
 
     @property
     def _removed(self) -> Path:

@@ -32,7 +32,7 @@ def run_jobs(jobs: Sequence[Any], work: Work, *, engine: Engine, workers: int, o
         jobs: what to do; started in this order.
         work: how.
         engine: where.
-        workers: how many at a time; never more than there are jobs.
+        workers: how many at a time; never more than there are jobs; 0, on a cluster, for all it has.
         on_progress: called in this process with what jobs tell.
 
     Raises:
