@@ -16,9 +16,9 @@ from shards.errors import CallError, MismatchError
 
 __all__ = ["DESCRIPTION", "EPILOG", "add_arguments", "run"]
 
-DESCRIPTION = "Say which documents hold items of evaluation sets; nothing is removed."
+DESCRIPTION = "say which documents hold items of evaluation sets"
 EPILOG = """\
-A document is told when it shares an n-gram with an item and, in a second look, the longest common subsequence
+Nothing is removed or changed. A document is told when it shares an n-gram with an item and, in a second look, the longest common subsequence
 with the item's words reaches --share of them. The report has one JSON object a line: source and record of the
 document, file and record of the item, the n-gram, the share, and `removed`: whether a curation with these
 settings would leave the document out.
@@ -51,13 +51,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Look, write the report, print how many of each file were found; returns the exit code."""
-    from shards.sources.finding import find_sources
-    from shards.sources.storage import stat_source
-    from shards.sources.units import cut_into_units
     from tqdm import tqdm
 
     from shards.curation import REPORT, Curation, curate, read_summary
     from shards.curation.evaluation_sets import as_template
+    from shards.sources.finding import find_sources
+    from shards.sources.storage import stat_source
+    from shards.sources.units import cut_into_units
 
     if arguments.workers is not None and arguments.workers < 1:
         raise CallError(f"--workers must be at least 1, not {arguments.workers}")

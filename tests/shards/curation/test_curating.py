@@ -37,7 +37,10 @@ def found(folder: Path, out: Path, unit_bytes: int) -> Expected:
         before = count_before(unit)
         for record, step in zip(removed.records.tolist(), removed.steps.tolist(), strict=True):
             steps[names[step]].append(before + record)
-    return {source: {name: lines for name, lines in steps.items() if "quality" not in name} for source, steps in result.items()}
+    return {
+        source: {name: lines for name, lines in steps.items() if "quality" not in name}
+        for source, steps in result.items()
+    }
 
 
 @pytest.mark.parametrize("unit_bytes", [3_000, 20_000, 1 << 30])
@@ -109,7 +112,7 @@ if __name__ == "__main__":
     for moment in (2, 3, 4):
         done = subprocess.run(
             [sys.executable, str(tmp_path / "program.py")],
-            env={**os.environ, "DIE_AT": str(moment), "PYTHONPATH": os.pathsep.join([os.getcwd(), *sys.path])},
+            env={**os.environ, "DIE_AT": str(moment), "PYTHONPATH": os.pathsep.join([str(Path.cwd()), *sys.path])},
             start_new_session=True,
         )
         assert done.returncode == -signal.SIGKILL
@@ -118,9 +121,7 @@ if __name__ == "__main__":
     assert hashes(tmp_path / "out") == hashes(tmp_path / "whole")
 
 
-def test_what_is_finished_is_not_done_again(
-    planted: Expected, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_finished_is_not_done_again(planted: Expected, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run(tmp_path, tmp_path / "out")
     before = hashes(tmp_path / "out")
 

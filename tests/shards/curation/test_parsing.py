@@ -38,11 +38,11 @@ def test_a_file_holds_the_list_or_the_key(tmp_path: Path) -> None:
     assert read_curation(str(path)) == Curation.parse(["exact_duplicates"], "c")
     path.write_text("- exact_duplicates\n")
     assert read_curation(str(path)) == Curation.parse(["exact_duplicates"], "c")
+    path.write_text("curation:\n  - length\n")
     with pytest.raises(CallError, match=r"c\.yaml: curation\[0\]\.length must have at least one"):
-        path.write_text("curation:\n  - length\n")
         read_curation(str(path))
+    path.write_text("curation: [\n")
     with pytest.raises(CallError, match=r"c\.yaml is not usable as YAML"):
-        path.write_text("curation: [\n")
         read_curation(str(path))
     with pytest.raises(CallError, match=r"cannot read .*none\.yaml: No such file"):
         read_curation(str(tmp_path / "none.yaml"))
@@ -63,11 +63,17 @@ def test_a_file_holds_the_list_or_the_key(tmp_path: Path) -> None:
         ([{"length": {"min_words": 1, "name": ""}}], r"^c\[0\]\.length\.name must be a text, not ''"),
         (["exact_duplicates", {"length": {"min_words": 1}}], r"^c: exact_duplicates, then near_duplicates, stand once"),
         (["near_duplicates", "exact_duplicates"], r"^c: exact_duplicates, then near_duplicates, stand once"),
-        ([{"exact_duplicates": {"threshold": 1}}], r"^c\[0\]\.exact_duplicates\.threshold is not known; known here: name"),
+        (
+            [{"exact_duplicates": {"threshold": 1}}],
+            r"^c\[0\]\.exact_duplicates\.threshold is not known; known here: name",
+        ),
         ([{"near_duplicates": {"ngram": 0}}], r"^c\[0\]\.near_duplicates\.ngram must be an integer from 1 to 100"),
         ([{"decontaminate": {}}], r"^c\[0\]\.decontaminate\.against is missing"),
         ([{"decontaminate": {"against": []}}], r"^c\[0\]\.decontaminate\.against must be at least one file"),
-        ([{"decontaminate": {"against": ["no.jsonl"]}}], r"^c\[0\]\.decontaminate\.against\[0\]: no\.jsonl does not exist"),
+        (
+            [{"decontaminate": {"against": ["no.jsonl"]}}],
+            r"^c\[0\]\.decontaminate\.against\[0\]: no\.jsonl does not exist",
+        ),
     ],
 )
 def test_wrong_lists_are_refused(data: object, message: str) -> None:
