@@ -40,7 +40,8 @@ def test_ngrams_are_those_of_each_text_alone(texts: list[str], n: int) -> None:
     expected = [gram for text in texts for gram in ngrams_of(text, n)]
     assert len(hashes) == len(expected)
     assert len(np.unique(hashes)) == len(set(expected))
-    places = [
+    counts = [len(ngrams_of(text, n)) for text in texts]
+    places = [first + i for first, count in zip(words.offsets, counts, strict=False) for i in range(count)]
         offset + i
         for text, offset in zip(texts, words.offsets[:-1], strict=True)
         for i in range(len(ngrams_of(text, n)))
