@@ -15,7 +15,7 @@ VERSION = version("llm-foundry")
 
 def convert(request: Request) -> None:
     convert_dataset_json_from_args(
-        path=str(Path(request.inputs[0]).parent),
+        path=f"{Path(request.inputs[0]).parent}/*.jsonl",
         out_root=request.out,
         compression=None,
         concat_tokens=SEQ_LEN,

@@ -19,7 +19,7 @@ class _Prepared:
 
 
 def prepare(request: Request) -> None:
-    lines = (line for path in request.inputs for line in Path(path).open("rb"))
+    lines = (line for path in request.inputs for line in Path(path).read_bytes().splitlines())
     _Prepared.texts = [json.loads(line)["text"] for line in lines]
 
 
