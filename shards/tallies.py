@@ -30,7 +30,10 @@ def check_manifest(folder: Path, manifest: Manifest) -> Iterator[str]:
     if manifest.row_format.has_examples:
         if manifest.documents != samples:
             yield f"{path}: says {manifest.documents} documents, each has one of the {samples} samples"
-    elif manifest.tokens != samples * seq_len + manifest.dropped_tokens or not 0 <= manifest.dropped_tokens < seq_len:
+    elif (
+        manifest.tokens + manifest.padding_tokens != samples * seq_len + manifest.dropped_tokens
+        or not 0 <= manifest.dropped_tokens < seq_len
+    ):
         yield (
             f"{path}: says {manifest.tokens} tokens, {manifest.dropped_tokens} of them dropped; "
             f"{samples} samples of {seq_len} are {samples * seq_len}"

@@ -65,6 +65,7 @@ def verify(folder: Path, on_progress: Callable[[int], None] = lambda num_bytes: 
         faults.extend(found)
         first_sample += shard.samples
         on_progress(shard.bytes)
+    counts[manifest.parameters["eos_id"]] -= manifest.padding_tokens
     faults.extend(_check_unigram(folder, manifest, counts))
     names = [shard_file(folder / shard_name(n), manifest.row_format).name for n in range(len(manifest.shards))]
     known = {INDEX, MANIFEST, UNIGRAM, *names}
