@@ -29,7 +29,7 @@ from shards.mds import Shard, encode_index, shard_name
 from shards.part import LISTED, PartResult, PartSettings, read_part
 from shards.rests import RestShard, RestWork, plan_rests, read_rest_shard, read_stretch, within
 from shards.sources.units import combine_hashes
-from shards.splits import encode_array
+from shards.splits import array_chunks
 
 __all__ = ["merge"]
 
@@ -136,7 +136,7 @@ def _finish(
     totals = _totals(split, parts, shards)
     write_chunks(folder / DOCUMENTS, join(_pieces(split, parts, settings)))
     write_file(folder / INDEX, encode_index(shards, row_format))
-    write_file(folder / UNIGRAM, encode_array(unigram))
+    write_file(folder / UNIGRAM, *array_chunks(unigram))
     if skipped:
         write_file(folder / SKIPPED, skipped)
     manifest = Manifest(

@@ -34,7 +34,7 @@ from shards.sources import Fault, OnBad, Unit, read_blocks, stat_source, stop_at
 from shards.sources.blocks import MAX_RECORD_BYTES
 from shards.splits import SplitResult, SplitWriter
 from shards.templates import Template
-from shards.texts import Texts, is_held_out, make_texts
+from shards.texts import Texts, are_held_out, make_texts
 from shards.tokenizer import Encoder, Tokenizer
 
 __all__ = [
@@ -273,9 +273,11 @@ def _distribute(texts: Texts, writers: dict[str, SplitWriter], holdout_threshold
     if HOLDOUT not in writers:
         writers[TRAIN].add(texts)
         return
-    held = [is_held_out(text, holdout_threshold) for text in texts.texts]
-    writers[HOLDOUT].add(texts.select([place for place, is_held in enumerate(held) if is_held]))
-    writers[TRAIN].add(texts.select([place for place, is_held in enumerate(held) if not is_held]))
+    held = are_held_out(texts.texts, holdout_threshold)
+    if any(held):
+        writers[HOLDOUT].add(texts.select([place for place, is_held in enumerate(held) if is_held]))
+        texts = texts.select([place for place, is_held in enumerate(held) if not is_held])
+    writers[TRAIN].add(texts)
 
 
 def _check_unchanged(unit: Unit) -> None:

@@ -18,7 +18,7 @@ from shards.packing import RowPacker, end_documents
 from shards.texts import Texts
 from shards.tokenizer import Encoder, Tokenizer
 
-__all__ = ["BATCH_BYTES", "SplitResult", "SplitWriter", "count_lengths", "encode_array"]
+__all__ = ["BATCH_BYTES", "SplitResult", "SplitWriter", "array_chunks", "count_lengths"]
 
 BATCH_BYTES = 1 << 20
 
@@ -42,11 +42,12 @@ class SplitResult:
     rest: int
 
 
-def encode_array(array: NDArray[Any]) -> bytes:
-    """`array` as the bytes of an .npy file."""
-    buffer = BytesIO()
-    np.save(buffer, array, allow_pickle=False)
-    return buffer.getvalue()
+def array_chunks(array: NDArray[Any]) -> tuple[bytes, memoryview]:
+    """A flat `array` as the bytes of an .npy file, without a copy of it."""
+    header = BytesIO()
+    about = np.lib.format.header_data_from_array_1_0(array)  # type: ignore[no-untyped-call]
+    np.lib.format.write_array_header_1_0(header, about)  # type: ignore[no-untyped-call]
+    return header.getvalue(), array.data.cast("B") if len(array) else memoryview(b"")
 
 
 def count_lengths(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -72,14 +73,10 @@ class SplitWriter:
 
     def add(self, texts: Texts) -> None:
         """More documents."""
-        for number, text in enumerate(texts.texts):
-            self._batch.texts.append(text)
-            self._batch.numbers.append(texts.numbers[number])
-            if texts.prompts:
-                self._batch.prompts.append(texts.prompts[number])
-            self._batch_bytes += len(text)
-            if self._batch_bytes >= BATCH_BYTES:
-                self._encode()
+        self._batch.extend(texts)
+        self._batch_bytes += texts.num_bytes
+        if self._batch_bytes >= BATCH_BYTES:
+            self._encode()
 
     def _encode(self) -> None:
         stream = self._examples() if self._form.has_examples else self._stream()
@@ -120,8 +117,8 @@ class SplitWriter:
         """Write what is left, and say what there is."""
         self._encode()
         rest = self._packer.finish()
-        write_file(self._folder / f"{self._name}.rest.npy", encode_array(rest))
-        write_file(self._folder / f"{self._name}.unigram.npy", encode_array(self._counts))
+        write_file(self._folder / f"{self._name}.rest.npy", *array_chunks(rest))
+        write_file(self._folder / f"{self._name}.unigram.npy", *array_chunks(self._counts))
         write_chunks(self._folder / f"{self._name}.documents.bin", self._documents_writer.finish())
         return SplitResult(
             documents=self._documents,

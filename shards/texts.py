@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
@@ -10,7 +11,7 @@ from shards.errors import RecordError
 from shards.sources import Block, Fault, OnBad
 from shards.templates import Template
 
-__all__ = ["Texts", "is_held_out", "make_texts"]
+__all__ = ["Texts", "are_held_out", "is_held_out", "make_texts"]
 
 _ONE_FIELD = re.compile(r"\{([^{}:]+)\}")
 
@@ -28,6 +29,12 @@ class Texts:
     texts: list[bytes]
     numbers: list[int]
     prompts: list[int]
+
+    def extend(self, others: Texts) -> None:
+        """Put `others` behind these."""
+        self.texts += others.texts
+        self.numbers += others.numbers
+        self.prompts += others.prompts
 
     @property
     def num_bytes(self) -> int:
@@ -47,6 +54,14 @@ def is_held_out(document: bytes, threshold: int) -> bool:
     return int.from_bytes(blake2b(document, digest_size=8).digest(), "big") < threshold
 
 
+def are_held_out(documents: Sequence[bytes], threshold: int) -> list[bool]:
+    """`is_held_out` of each."""
+    if threshold >= 1 << 64:
+        return [True] * len(documents)
+    bound = threshold.to_bytes(8, "big")
+    return [blake2b(document, digest_size=8).digest() < bound for document in documents]
+
+
 def make_texts(block: Block, template: Template, on_bad: OnBad, *, with_prompts: bool) -> tuple[Texts, int]:
     """The documents of `block`, without the empty ones, and how many of its records were empty.
 
@@ -59,9 +74,10 @@ def make_texts(block: Block, template: Template, on_bad: OnBad, *, with_prompts:
     found = Texts([], [], [])
     field = None if with_prompts else _only_field(template)
     num_empty = 0
+    add_text, add_number = found.texts.append, found.numbers.append
     for number, record in zip(block.numbers, block.records, strict=True):
         value = record.get(field) if field else None
-        if isinstance(value, str):  # what the template would give, without asking it
+        if type(value) is str:  # what the template would give, without asking it
             text = value.strip()
         else:
             try:
@@ -75,8 +91,8 @@ def make_texts(block: Block, template: Template, on_bad: OnBad, *, with_prompts:
                 stripped = len(whole) - len(whole.lstrip())
                 found.prompts.append(min(max(len(prompt) - stripped, 0), len(text)))
         if text:
-            found.texts.append(text.encode())
-            found.numbers.append(number)
+            add_text(text.encode())
+            add_number(number)
         else:
             num_empty += 1
     return found, num_empty

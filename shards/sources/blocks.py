@@ -32,7 +32,7 @@ __all__ = [
     "stop_at",
 ]
 
-BLOCK_BYTES = 4 << 20
+BLOCK_BYTES = 1 << 20
 MAX_RECORD_BYTES = 256 << 20
 DAMAGED, NOTHING = "damaged source", "no records"
 

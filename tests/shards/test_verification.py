@@ -135,7 +135,7 @@ def test_an_index_that_does_not_fit_the_rows_is_found(split: Path) -> None:
     pieces, writer = [], DocumentsWriter()
     index = open_documents(split)
     lengths = [index.document(number).num_tokens for number in range(index.num_documents)]
-    own = np.frombuffer(path.read_bytes(), "<i8", 10, 24).reshape(5, 2)
+    own = np.frombuffer(path.read_bytes(), "<i8", 20, 24).reshape(5, 4)[:, 2:]
     at = 0
     lengths[50], lengths[51] = lengths[51], lengths[50]
     assert lengths[50] != lengths[51]
@@ -146,7 +146,7 @@ def test_an_index_that_does_not_fit_the_rows_is_found(split: Path) -> None:
         at += documents
         piece = split.parent / f"{number}.piece"
         piece.write_bytes(b"".join(writer.finish()))
-        pieces.append(Piece(piece, documents, own_tokens))
+        pieces.append(Piece(piece, documents, own_tokens, number))
     path.unlink()
     path.write_bytes(b"".join(join(pieces)))
     edit(split / "corpus.json", lambda m: m.update(documents_sha256=identify(path).sha256))
