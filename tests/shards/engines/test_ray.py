@@ -34,7 +34,7 @@ def cluster() -> Iterator[Any]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("PYTHONPATH", str(ROOT))
-        patch.setenv("RAY_raylet_start_wait_time_s", "90")  # a busy machine is slow to start one
+        patch.setenv("RAY_agent_register_timeout_ms", "60000")  # a busy machine is slow to start one
         import ray
 
         made = _start() or _start() or _start()
