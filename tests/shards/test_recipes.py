@@ -7,6 +7,7 @@ import pytest
 
 from shards.errors import CallError
 from shards.recipes import describe, find_recipe, find_recipes, recipe_names, table
+from tests.conftest import ROOT
 
 CORPORA = {"c4", "starcoder", "math", "flan", "knowledgeqa", "dclm", "ultrachat", "dialogue", "openhermes", "triviaqa"}
 SETS = {"pycode", "gsm8k", "lima", "sciq", "apps"}
@@ -164,3 +165,9 @@ def test_shown_to_people() -> None:
     assert "columns     answer, question" in text
     assert "prompts masked" in text
     assert "prompts masked" not in describe(find_recipe("sciq"))
+
+
+def test_the_recipe_of_the_guide_is_right(tmp_path: Path) -> None:
+    (block,) = re.findall(r"^```text\n(name: .*?)^```$", (ROOT / "docs/guides/corpora.md").read_text(), re.M | re.S)
+    assert len(block.splitlines()) == 10
+    assert len(find_recipe(write(tmp_path, block)).settings()["inputs"]) == 3

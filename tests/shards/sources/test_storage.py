@@ -12,11 +12,13 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from shards import task
 from shards.conversion import Conversion, convert
 from shards.errors import MismatchError, RecordError, SourceError
 from shards.manifest import read_manifest
@@ -207,6 +209,33 @@ def test_broken_connections_are_mended_and_lasting_ones_told(
         assert stores.hub.broken == 10**6 - remote.TRIES
     finally:
         stores.hub.broken = 0
+
+
+@pytest.mark.parametrize("name", ["b/p.parquet", "b/x.jsonl", "a/z.json.gz"])
+def test_an_outage_is_no_damage_to_be_skipped(
+    stores: SimpleNamespace,
+    make_conversion: Callable[..., Conversion],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", stores.hub.url)
+    monkeypatch.setattr(remote, "FIRST_WAIT", 0.001)
+    monkeypatch.setattr("huggingface_hub.hf_file_system.http_backoff", _once)
+    conversion = make_conversion(f"hf://datasets/own/er/{name}", on_error="skip")
+    choose = task.choose_engine
+
+    def choose_and_break(*arguments: Any) -> Any:  # the sample has been read, the work has not begun
+        stores.hub.broken = 10**6
+        return choose(*arguments)
+
+    monkeypatch.setattr(task, "choose_engine", choose_and_break)
+    try:
+        with pytest.raises(SourceError, match=f"hf://datasets/own/er/{name}: cannot be reached or read"):
+            convert(conversion, workers=1)
+    finally:
+        stores.hub.broken = 0
+    assert not (tmp_path / "out").exists()
 
 
 def _once(method: str, url: str, **settings: object) -> object:
