@@ -114,7 +114,11 @@ class Manifest:
     def row_format(self) -> RowFormat:
         """Rows and shards of this directory."""
         keys = ("seq_len", "dtype", "shard_bytes")
-        return RowFormat(**{key: self.parameters[key] for key in keys}, rows=self.parameters.get("rows", PACKED))
+        return RowFormat(
+            **{key: self.parameters[key] for key in keys},
+            rows=self.parameters.get("rows", PACKED),
+            compression=self.parameters.get("compression"),
+        )
 
     def encode(self) -> bytes:
         """The bytes of `corpus.json`, which hold their own hash (see `mixer.storage.index`)."""
@@ -131,6 +135,7 @@ def parameters(corpus: str, settings: PartSettings, holdout: float, unit_bytes: 
         "format": FORMAT,
         "corpus": corpus,
         **({"rows": settings.row_format.rows} if has_examples else {}),
+        **({"compression": settings.row_format.compression} if settings.row_format.compression else {}),
         "template": settings.template.name,
         "alternatives": [text if has_examples else text.replace("{}", "") for text in settings.template.alternatives],
         "tokenizer_sha256": settings.tokenizer.sha256,

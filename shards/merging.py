@@ -25,7 +25,7 @@ from shards.documents import Piece, join
 from shards.durable import write_chunks, write_file, writing
 from shards.hashing import identify
 from shards.manifest import DOCUMENTS, INDEX, MANIFEST, SKIPPED, UNIGRAM, Manifest, Source, fingerprint
-from shards.mds import Shard, encode_index, shard_name
+from shards.mds import RowFormat, Shard, encode_index, shard_file, shard_name
 from shards.part import LISTED, PartResult, PartSettings, read_part
 from shards.rests import RestShard, RestWork, plan_rests, read_rest_shard, read_stretch, within
 from shards.sources.units import combine_hashes
@@ -103,9 +103,9 @@ def _move_and_plan(
     """Moves the shards of the parts; returns them, the jobs that write those behind, and the integers left over."""
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    shards = _move_shards(split, parts, folder)
     form = settings.row_format
-    paths = [part / f"{split}.rest.npy" for part in parts.folders]
+    shards = _move_shards(split, parts, folder, form)
+    paths = [part / f"{split}.rest.mds" for part in parts.folders]
     rests, stretches = plan_rests(paths, [result.splits[split].rest for result in parts.results], form)
     jobs = []
     for number, stretch in enumerate(stretches, len(shards)):
@@ -115,7 +115,8 @@ def _move_and_plan(
         held = within(rests, stretch.start, stretch.stop)
         jobs.append(RestShard(held, stretch.start, stretch.stop, folder / shard_name(number), result))
     end = rests[-1].start + rests[-1].size
-    return shards, jobs, read_stretch(rests, stretches[-1].stop if stretches else 0, end, form.dtype)
+    left = read_stretch(rests, stretches[-1].stop if stretches else 0, end, form)
+    return shards, jobs, np.concatenate([np.empty(0, form.dtype), *left])
 
 
 def _finish(
@@ -164,11 +165,12 @@ def _finish(
     return manifest
 
 
-def _move_shards(split: str, parts: _Parts, folder: Path) -> list[Shard]:
+def _move_shards(split: str, parts: _Parts, folder: Path, row_format: RowFormat) -> list[Shard]:
     shards: list[Shard] = []
     for part, result in zip(parts.folders, parts.results, strict=True):
         for number, shard in enumerate(result.splits[split].shards):
-            old, new = part / f"{split}.{number:05}.mds", folder / shard_name(len(shards))
+            old = shard_file(part / f"{split}.{number:05}.mds", row_format)
+            new = shard_file(folder / shard_name(len(shards)), row_format)
             with writing(new):
                 if old.exists():
                     old.replace(new)

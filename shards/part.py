@@ -6,7 +6,7 @@ byte, on any machine, in any process, at any time. The folder appears by one ren
     part.json               the unit, and counts and shards of each split (`PartResult`)
     skipped.jsonl           the bad records that were left out, the first of each kind
     train.00000.mds ...     full shards of the split, in document order
-    train.rest.npy          what is behind them, too little for a shard: tokens, or whole rows
+    train.rest.mds          what is behind them, too little for a shard: tokens, or whole rows, behind the head of one
     train.unigram.npy       int64 [vocab_size], how often each token stands in all of these
     train.documents.bin     the record and the length of every document in them (`shards.documents`)
 
@@ -156,7 +156,8 @@ class _Faults:
             self._listed.append(fault)
 
     def encode(self) -> bytes:
-        return b"".join(json.dumps(asdict(fault)).encode() + b"\n" for fault in self._listed)
+        listed = sorted(self._listed, key=lambda fault: fault.number)  # a block tells what is no record first
+        return b"".join(json.dumps(asdict(fault)).encode() + b"\n" for fault in listed)
 
 
 class _Removed:

@@ -7,7 +7,8 @@ the k-th stretch of it that fills one. So each is a job of its own, and they are
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,15 +16,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shards.durable import write_file
-from shards.mds import RowFormat, Shard, write_shard
+from shards.durable import write_file, writing
+from shards.mds import RowFormat, Shard, ShardWriter, shard_file
 
 __all__ = ["Rest", "RestShard", "RestWork", "plan_rests", "read_rest_shard", "read_stretch"]
+
+_READ_INTEGERS = 1 << 19
 
 
 @dataclass(frozen=True)
 class Rest:
-    """The rest of one part: an .npy file of so many integers, whose first is number `start` of the stream."""
+    """The rest of one part: so many integers behind the head of a shard; the first is number `start` of the stream."""
 
     path: Path
     size: int
@@ -57,9 +60,21 @@ class RestWork:
         """Returns what writes one."""
 
         def write(job: RestShard, on_progress: Callable[[int, int], None]) -> None:
-            stretch = read_stretch(job.rests, job.start, job.end, self.row_format.dtype)
-            shard = write_shard(job.path, stretch.reshape(-1, self.row_format.row_size), self.row_format)
-            write_file(job.result, json.dumps(asdict(shard)).encode())
+            # A folder of this process alone: a worker of a killed run may still be at the same job.
+            folder = job.result.with_suffix(f".{os.getpid()}.tmp")
+            with writing(folder):
+                folder.mkdir(parents=True, exist_ok=True)
+            num_samples = (job.end - job.start) // self.row_format.row_size
+            writer = ShardWriter(folder / job.path.name, num_samples, self.row_format)
+            for values in read_stretch(job.rests, job.start, job.end, self.row_format):
+                writer.write(values)
+            shard = writer.finish()
+            write_file(folder / job.result.name, json.dumps(asdict(shard)).encode())
+            with writing(job.path):
+                made = shard_file(folder / job.path.name, self.row_format)
+                made.replace(shard_file(job.path, self.row_format))
+                (folder / job.result.name).replace(job.result)
+                folder.rmdir()
 
         return write
 
@@ -75,16 +90,18 @@ def plan_rests(paths: Sequence[Path], sizes: Sequence[int], row_format: RowForma
 
 def within(rests: Sequence[Rest], start: int, end: int) -> tuple[Rest, ...]:
     """Those of `rests` that hold integers [start, end) of the stream."""
-    return tuple(rest for rest in rests if rest.start < end and start < rest.start + rest.size)
+    return tuple(rest for rest in rests if max(start, rest.start) < min(end, rest.start + rest.size))
 
 
-def read_stretch(rests: Sequence[Rest], start: int, end: int, dtype: str) -> NDArray[Any]:
-    """The integers [start, end) of the stream."""
-    pieces = [np.empty(0, dtype)]
+def read_stretch(rests: Sequence[Rest], start: int, end: int, row_format: RowFormat) -> Iterator[NDArray[Any]]:
+    """The integers [start, end) of the stream, some at a time."""
+    dtype = np.dtype(row_format.dtype).newbyteorder("<")
     for rest in within(rests, start, end):
-        array = np.load(rest.path, mmap_mode="r")
-        pieces.append(array[max(start - rest.start, 0) : end - rest.start])
-    return np.concatenate(pieces)
+        first, last = max(start - rest.start, 0), min(end - rest.start, rest.size)
+        with rest.path.open("rb") as file:
+            file.seek(row_format.head_bytes + first * dtype.itemsize)
+            for begin in range(first, last, _READ_INTEGERS):
+                yield np.frombuffer(file.read(min(_READ_INTEGERS, last - begin) * dtype.itemsize), dtype)
 
 
 def read_rest_shard(job: RestShard) -> Shard | None:

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from shards.documents import DocumentsWriter
 from shards.durable import write_chunks, write_file
 from shards.examples import is_token, make_rows
-from shards.mds import RowFormat, Shard, write_shard
-from shards.packing import RowPacker, end_documents
+from shards.mds import RowFormat, Shard, ShardWriter
+from shards.packing import end_documents
 from shards.texts import Texts
 from shards.tokenizer import Encoder, Tokenizer
 
@@ -61,12 +61,10 @@ class SplitWriter:
     def __init__(self, folder: Path, name: str, row_format: RowFormat, tokenizer: Tokenizer, encoder: Encoder) -> None:
         self._folder, self._name = folder, name
         self._form, self._tokenizer, self._encoder = row_format, tokenizer, encoder
-        self._packer = RowPacker(
-            seq_len=row_format.row_size, num_rows=row_format.rows_per_shard, dtype=row_format.dtype
-        )
         self._counts = np.zeros(tokenizer.vocab_size, np.int64)
         self._lengths = np.zeros(64, np.int64)
         self._shards: list[Shard] = []
+        self._open: ShardWriter | None = None
         self._documents_writer = DocumentsWriter()
         self._batch = Texts([], [], [])
         self._batch_bytes = self._documents = self._text_bytes = self._tokens = 0
@@ -83,8 +81,7 @@ class SplitWriter:
         self._documents += len(self._batch.texts)
         self._text_bytes += self._batch_bytes
         self._batch, self._batch_bytes = Texts([], [], []), 0
-        for rows in self._packer.add(stream):
-            self._write(rows)
+        self._write(stream)
 
     def _stream(self) -> NDArray[Any]:
         """The documents of the batch end to end."""
@@ -109,15 +106,24 @@ class SplitWriter:
         self._tokens += int(lengths.sum())
         self._documents_writer.add(self._batch.numbers, in_index)
 
-    def _write(self, rows: NDArray[Any]) -> None:
-        path = self._folder / f"{self._name}.{len(self._shards):05}.mds"
-        self._shards.append(write_shard(path, rows, self._form))
+    def _write(self, stream: NDArray[Any]) -> None:
+        while len(stream):
+            if self._open is None:
+                path = self._folder / f"{self._name}.{len(self._shards):05}.mds"
+                self._open = ShardWriter(path, self._form.rows_per_shard, self._form)
+            fits, stream = stream[: self._open.room], stream[self._open.room :]
+            self._open.write(fits)
+            if not self._open.room:
+                self._shards.append(self._open.finish())
+                self._open = None
 
     def finish(self) -> SplitResult:
         """Write what is left, and say what there is."""
         self._encode()
-        rest = self._packer.finish()
-        write_file(self._folder / f"{self._name}.rest.npy", *array_chunks(rest))
+        rest = 0
+        if self._open is not None:
+            rest = self._form.rows_per_shard * self._form.row_size - self._open.room
+            self._open.leave(self._folder / f"{self._name}.rest.mds")
         write_file(self._folder / f"{self._name}.unigram.npy", *array_chunks(self._counts))
         write_chunks(self._folder / f"{self._name}.documents.bin", self._documents_writer.finish())
         return SplitResult(
@@ -126,5 +132,5 @@ class SplitWriter:
             tokens=self._tokens,
             lengths=tuple(np.trim_zeros(self._lengths, "b").tolist()),
             shards=tuple(self._shards),
-            rest=len(rest),
+            rest=rest,
         )

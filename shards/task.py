@@ -62,6 +62,7 @@ class Task:
                 dtype=tokenizer.dtype,
                 shard_bytes=conversion.shard_bytes,
                 rows=conversion.rows,
+                compression=conversion.compression,
             ),
             holdout_threshold=int(conversion.holdout * 2.0**64),
             on_error=conversion.on_error,

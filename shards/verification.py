@@ -33,7 +33,7 @@ from shards.manifest import (
     read_manifest,
     read_unigram,
 )
-from shards.mds import encode_index, read_rows, shard_name
+from shards.mds import Shard, encode_index, read_rows, shard_file, shard_name
 
 __all__ = ["verify"]
 
@@ -63,7 +63,8 @@ def verify(folder: Path, on_progress: Callable[[int], None] = lambda num_bytes: 
         first_sample += shard.samples
         on_progress(shard.bytes)
     faults.extend(_check_unigram(folder, manifest, counts))
-    known = {INDEX, MANIFEST, UNIGRAM, *(shard_name(number) for number in range(len(manifest.shards)))}
+    names = [shard_file(folder / shard_name(n), manifest.row_format).name for n in range(len(manifest.shards))]
+    known = {INDEX, MANIFEST, UNIGRAM, *names}
     if manifest.documents_sha256 is not None:
         known.add(DOCUMENTS)
     if manifest.skipped_sha256 is not None:
@@ -151,7 +152,8 @@ def _check_ends(
 
 def _check_shard(folder: Path, manifest: Manifest, number: int, counts: NDArray[np.int64]) -> Iterator[str]:
     """Faults of one shard; adds the tokens of a good one to `counts`."""
-    path, expected = folder / shard_name(number), manifest.shards[number]
+    path = shard_file(folder / shard_name(number), manifest.row_format)
+    expected = manifest.shards[number]
     if not path.is_file():
         yield f"{path}: missing"
         return
@@ -160,14 +162,20 @@ def _check_shard(folder: Path, manifest: Manifest, number: int, counts: NDArray[
     except CorpusError as error:
         yield str(error)
         return
-    if found.bytes != expected.bytes:
-        yield f"{path}: {found.bytes} bytes, not {expected.bytes}"
-    elif found.sha256 != expected.sha256:
-        place = next((other for other, shard in enumerate(manifest.shards) if shard.sha256 == found.sha256), None)
-        detail = "its bytes have changed" if place is None else f"it is {shard_name(place)}, in the wrong place"
-        yield f"{path}: {detail} (SHA-256 {found.sha256[:12]}, not {expected.sha256[:12]})"
+    num_bytes, sha256 = _on_disk(expected)
+    if found.bytes != num_bytes:
+        yield f"{path}: {found.bytes} bytes, not {num_bytes}"
+    elif found.sha256 != sha256:
+        known = [_on_disk(shard)[1] for shard in manifest.shards]
+        is_other = found.sha256 in known
+        detail = (
+            f"it is {shard_name(known.index(found.sha256))}, in the wrong place"
+            if is_other
+            else "its bytes have changed"
+        )
+        yield f"{path}: {detail} (SHA-256 {found.sha256[:12]}, not {sha256[:12]})"
     else:
-        rows = read_rows(path, manifest.row_format)
+        rows = read_rows(folder / shard_name(number), manifest.row_format)
         tokens = rows[:, -manifest.row_format.seq_len :]
         if len(rows) != expected.samples:
             yield f"{path}: {len(rows)} samples, not {expected.samples}"
@@ -179,6 +187,13 @@ def _check_shard(folder: Path, manifest: Manifest, number: int, counts: NDArray[
                 if manifest.row_format.has_examples:
                     block = block[is_token(rows[start : start + 512])]
                 counts += np.bincount(block.ravel(), minlength=len(counts))
+
+
+def _on_disk(shard: Shard) -> tuple[int, str]:
+    """Size and hash of the file that there is of a shard."""
+    if shard.zip_bytes is not None and shard.zip_sha256 is not None:
+        return shard.zip_bytes, shard.zip_sha256
+    return shard.bytes, shard.sha256
 
 
 def _check_examples(folder: Path, manifest: Manifest, number: int) -> Iterator[str]:
