@@ -11,7 +11,7 @@ is kept; the second, over signs of all documents, is one process and is done aga
 
 Memory. The first pass holds a block of records a worker, and the signs of a unit's documents: 24 bytes a document
 for exact duplicates, 4 x permutations + 8 x bands for near ones (680 by default); they lie on disk afterwards. The
-second pass takes `BYTES_PER_DOCUMENT` for each document of the corpus that other steps left.
+second pass takes `BYTES_PER_DOCUMENT` for each document of the corpus that other steps left, and some 150 MB.
 """
 
 from __future__ import annotations
