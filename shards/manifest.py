@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from mixer.storage.index import check_seal, seal
 from shards.documents import DOCUMENTS
 from shards.errors import CorpusError
-from shards.mds import PACKED, RowFormat, Shard
+from shards.mds import BEST_FIT, PACKED, RowFormat, Shard
 from shards.part import SKIPPED, PartSettings
 
 __all__ = [
@@ -69,7 +69,9 @@ class Manifest:
         name: of the corpus. split: `train` or `holdout`.
         fingerprint: of the rows (`fingerprint`).
         samples: rows. documents: texts in this split.
-        tokens: of all documents, end-of-text tokens included; of packed rows samples x seq_len + dropped_tokens.
+        tokens: of all documents, end-of-text tokens included; of packed and best-fit rows, samples x seq_len +
+            dropped_tokens - padding_tokens.
+        padding_tokens: end-of-text tokens that fill up best-fit rows; neither among `tokens` nor in unigram.npy.
         dropped_tokens: those in no row: fewer than seq_len at the very end, or what examples have beyond seq_len.
         text_bytes: UTF-8 bytes of the documents.
         lengths: how many documents have [2**i, 2**(i+1)) tokens, end-of-text included.
@@ -92,6 +94,7 @@ class Manifest:
     documents: int
     tokens: int
     dropped_tokens: int
+    padding_tokens: int = 0
     text_bytes: int
     lengths: tuple[int, ...] = ()
     records: int
@@ -116,7 +119,7 @@ class Manifest:
         keys = ("seq_len", "dtype", "shard_bytes")
         return RowFormat(
             **{key: self.parameters[key] for key in keys},
-            rows=self.parameters.get("rows", PACKED),
+            rows=self.parameters.get("rows") or self.parameters.get("packing", PACKED),
             compression=self.parameters.get("compression"),
         )
 
@@ -135,6 +138,7 @@ def parameters(corpus: str, settings: PartSettings, holdout: float, unit_bytes: 
         "format": FORMAT,
         "corpus": corpus,
         **({"rows": settings.row_format.rows} if has_examples else {}),
+        **({"packing": BEST_FIT} if settings.row_format.is_placed else {}),
         **({"compression": settings.row_format.compression} if settings.row_format.compression else {}),
         "template": settings.template.name,
         "alternatives": [text if has_examples else text.replace("{}", "") for text in settings.template.alternatives],

@@ -25,6 +25,7 @@ from shards.durable import write_file, writing
 from shards.errors import CallError, CorpusError
 
 __all__ = [
+    "BEST_FIT",
     "COLUMN",
     "PACKED",
     "ROWS",
@@ -43,7 +44,8 @@ __all__ = [
 COLUMN = "tokens"
 PACKED = "packed"
 ZSTD, LEVEL = "zstd", 3
-ROWS = (PACKED, EXAMPLES)
+BEST_FIT = "best-fit"
+ROWS = (PACKED, BEST_FIT, EXAMPLES)
 _OFFSET_BYTES = 4
 
 
@@ -55,7 +57,7 @@ class RowFormat:
         seq_len: tokens in a row.
         dtype: `uint16` or `uint32`.
         shard_bytes: largest size of a shard, in bytes.
-        rows: `packed`, or `examples` (`shards.examples`).
+        rows: `packed`, `best-fit` (`shards.packing`), or `examples` (`shards.examples`).
         compression: None, or `zstd`. What is packed has the same bytes, hash and fingerprint once unpacked.
     """
 
@@ -81,6 +83,11 @@ class RowFormat:
     def has_examples(self) -> bool:
         """Whether a row is one example, with its counts."""
         return self.rows == EXAMPLES
+
+    @property
+    def is_placed(self) -> bool:
+        """Whether documents are placed in rows, which are then whole from the start, and filled up."""
+        return self.rows == BEST_FIT
 
     @property
     def row_size(self) -> int:

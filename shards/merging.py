@@ -135,7 +135,7 @@ def _finish(
     if len(dropped):  # none of rows that are whole from the start
         unigram -= np.bincount(dropped, minlength=len(unigram))
     totals = _totals(split, parts, shards)
-    write_chunks(folder / DOCUMENTS, join(_pieces(split, parts, settings)))
+    write_chunks(folder / DOCUMENTS, join(_pieces(split, parts, settings), is_placed=row_format.is_placed))
     write_file(folder / INDEX, encode_index(shards, row_format))
     write_file(folder / UNIGRAM, *array_chunks(unigram))
     if skipped:
@@ -184,7 +184,7 @@ def _pieces(split: str, parts: _Parts, settings: PartSettings) -> list[Piece]:
     for folder, result, (source, before) in zip(parts.folders, parts.results, parts.places, strict=True):
         counts = result.splits[split]
         own_tokens = sum(shard.samples for shard in counts.shards) * settings.row_format.seq_len
-        pieces.append(Piece(folder / f"{split}.documents.bin", counts.documents, own_tokens, source, before))
+        pieces.append(Piece(folder / f"{split}.documents.bin", own_tokens, source, before))
     return pieces
 
 
@@ -198,6 +198,7 @@ def _totals(split: str, parts: _Parts, shards: Sequence[Shard]) -> dict[str, Any
         "samples": sum(shard.samples for shard in shards),
         "documents": sum(count.documents for count in counts),
         "tokens": sum(count.tokens for count in counts),
+        "padding_tokens": sum(count.padding for count in counts),
         "lengths": tuple(np.trim_zeros(lengths, "b").tolist()),
         "text_bytes": sum(count.text_bytes for count in counts),
         "records": sum(result.records for result in results),

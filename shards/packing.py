@@ -1,16 +1,26 @@
-"""Packing: from documents to a stream of tokens, each document followed by one end-of-text token.
+"""Packing: from documents to rows, each document followed by one end-of-text token.
 
-Packed rows are that stream cut every `seq_len` tokens; nothing is lost and nothing else added.
+Packed rows are the stream of documents cut every `seq_len` tokens; nothing is lost and nothing else added.
+
+Best-fit rows cut fewer documents. Of some documents at a time, a window, those longer than a row are cut into whole
+rows and what is left; these rows come first. Then all that is shorter than a row is placed, the longest first, each in
+the row where it leaves the least room, or in a new one (best-fit decreasing: Ding et al. 2024, "Fewer Truncations
+Improve Language Modeling"). What room is left in the rows of a window is filled with end-of-text tokens. A window has
+the documents that begin in `WINDOW_TOKENS` tokens: so memory is bounded, and rows depend on the documents alone.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["end_documents"]
+__all__ = ["WINDOW_TOKENS", "Placer", "Window", "end_documents"]
+
+WINDOW_TOKENS = 1 << 21
 
 Tokens = NDArray[np.unsignedinteger[Any]]
 
@@ -35,3 +45,105 @@ def end_documents(ids: Tokens, offsets: NDArray[np.int64], eos_id: int, dtype: s
     stream[ends] = eos_id
     stream[is_text] = ids
     return stream
+
+
+@dataclass(frozen=True)
+class Window:
+    """Rows that are whole, and what stands in them.
+
+    Attributes:
+        tokens: of the rows, end to end. num_filling: how many of them fill up.
+        records: of each document, ascending, `[n]`.
+        ends, owners: as of `DocumentsWriter.add_placed`, `[m]`.
+    """
+
+    tokens: Tokens
+    num_filling: int
+    records: NDArray[np.int64]
+    ends: NDArray[np.int64]
+    owners: NDArray[np.int64]
+
+
+class Placer:
+    """Takes documents in order, gives windows."""
+
+    def __init__(self, *, seq_len: int, eos_id: int, dtype: str, window_tokens: int) -> None:
+        self._seq_len, self._eos_id, self._dtype = seq_len, eos_id, dtype
+        self._window_tokens = max(window_tokens, seq_len)
+        self._stream: Tokens = np.empty(0, dtype)
+        self._lengths = self._records = np.empty(0, np.int64)
+
+    def add(self, stream: Tokens, lengths: NDArray[np.int64], records: list[int]) -> Iterator[Window]:
+        """More documents, as `end_documents` gives them, with their lengths, end-of-text included; yields windows."""
+        self._stream = np.concatenate([self._stream, stream])
+        self._lengths = np.concatenate([self._lengths, lengths])
+        self._records = np.concatenate([self._records, np.array(records, np.int64)])
+        while len(self._stream) >= self._window_tokens:
+            count = int(np.searchsorted(np.cumsum(self._lengths), self._window_tokens)) + 1
+            yield self._place(count)
+
+    def finish(self) -> Iterator[Window]:
+        """The last window, if any document is left."""
+        if len(self._lengths):
+            yield self._place(len(self._lengths))
+
+    def _place(self, count: int) -> Window:
+        lengths, self._lengths = np.split(self._lengths, [count])
+        records, self._records = np.split(self._records, [count])
+        stream, self._stream = np.split(self._stream, [int(lengths.sum())])
+        items = list(_place(lengths, self._seq_len))
+        num_rows = items[-1][0] + 1
+        tokens = np.full(num_rows * self._seq_len, self._eos_id, self._dtype)
+        starts = np.cumsum(lengths) - lengths
+        ends, owners, end = [], [], 0
+        for row, column, document, offset, length in items:
+            if (place := row * self._seq_len + column) > end:  # the row before is not full
+                ends.append(place)
+                owners.append(count)
+            begin = int(starts[document]) + offset
+            end = place + length
+            tokens[place:end] = stream[begin : begin + length]
+            ends.append(end)
+            owners.append(document)
+        if end < len(tokens):
+            ends.append(len(tokens))
+            owners.append(count)
+        return Window(tokens, len(tokens) - len(stream), records, np.array(ends, np.int64), np.array(owners, np.int64))
+
+
+def _place(lengths: NDArray[np.int64], seq_len: int) -> Iterator[tuple[int, int, int, int, int]]:
+    """Where the pieces of documents go: (row, column, document, offset in it, length), row by row."""
+    row = 0
+    rests = lengths.copy()
+    for document in np.flatnonzero(lengths > seq_len).tolist():
+        whole = int(lengths[document]) // seq_len
+        for number in range(whole):
+            yield row, 0, document, number * seq_len, seq_len
+            row += 1
+        rests[document] -= whole * seq_len
+    rows: list[list[int]] = []
+    open_rows: list[list[int]] = [[] for _ in range(seq_len + 1)]  # by the room they have
+    rooms = 0  # bit r is set if a row has room r
+    for document in np.argsort(-rests, kind="stable").tolist():
+        if not (size := int(rests[document])):
+            break
+        fitting = rooms >> size
+        if fitting:
+            room = size + (fitting & -fitting).bit_length() - 1
+            number = open_rows[room].pop()
+            if not open_rows[room]:
+                rooms ^= 1 << room
+        else:
+            room, number = seq_len, len(rows)
+            rows.append([])
+        rows[number].append(document)
+        if left := room - size:
+            open_rows[left].append(number)
+            rooms |= 1 << left
+    for documents in rows:
+        column = 0
+        for document in documents:
+            size = int(rests[document])
+            yield row, column, document, int(lengths[document]) - size, size
+            column += size
+        row += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -14,7 +15,7 @@ from shards.documents import DocumentsWriter
 from shards.durable import write_chunks, write_file
 from shards.examples import is_token, make_rows
 from shards.mds import RowFormat, Shard, ShardWriter
-from shards.packing import end_documents
+from shards.packing import WINDOW_TOKENS, Placer, Window, end_documents
 from shards.texts import Texts
 from shards.tokenizer import Encoder, Tokenizer
 
@@ -29,7 +30,7 @@ class SplitResult:
 
     Attributes:
         documents, text_bytes: of all texts in it.
-        tokens: of all documents, end-of-text included.
+        tokens: of all documents, end-of-text included. padding: tokens that fill up best-fit rows.
         lengths: how many documents have [2**i, 2**(i+1)) tokens, end-of-text included.
         shards: the full ones. rest: integers behind them.
     """
@@ -37,6 +38,7 @@ class SplitResult:
     documents: int
     text_bytes: int
     tokens: int
+    padding: int
     lengths: tuple[int, ...]
     shards: tuple[Shard, ...]
     rest: int
@@ -66,8 +68,11 @@ class SplitWriter:
         self._shards: list[Shard] = []
         self._open: ShardWriter | None = None
         self._documents_writer = DocumentsWriter()
+        self._placer = Placer(
+            seq_len=row_format.seq_len, eos_id=tokenizer.eos_id, dtype=row_format.dtype, window_tokens=WINDOW_TOKENS
+        )
         self._batch = Texts([], [], [])
-        self._batch_bytes = self._documents = self._text_bytes = self._tokens = 0
+        self._batch_bytes = self._documents = self._text_bytes = self._tokens = self._padding = 0
 
     def add(self, texts: Texts) -> None:
         """More documents."""
@@ -77,19 +82,31 @@ class SplitWriter:
             self._encode()
 
     def _encode(self) -> None:
-        stream = self._examples() if self._form.has_examples else self._stream()
+        if self._form.has_examples:
+            self._write(self._examples())
+        else:
+            self._stream()
         self._documents += len(self._batch.texts)
         self._text_bytes += self._batch_bytes
         self._batch, self._batch_bytes = Texts([], [], []), 0
-        self._write(stream)
 
-    def _stream(self) -> NDArray[Any]:
-        """The documents of the batch end to end."""
+    def _stream(self) -> None:
+        """Write the documents of the batch end to end, or place them."""
         ids, offsets = self._encoder.encode(self._batch.texts)
         stream = end_documents(ids, offsets, self._tokenizer.eos_id, self._form.dtype)
         lengths = np.diff(offsets) + 1
-        self._count(stream, lengths, lengths)
-        return stream
+        self._count(stream, lengths)
+        if self._form.is_placed:
+            self._write_windows(self._placer.add(stream, lengths, self._batch.numbers))
+        else:
+            self._documents_writer.add(self._batch.numbers, lengths)
+            self._write(stream)
+
+    def _write_windows(self, windows: Iterator[Window]) -> None:
+        for window in windows:
+            self._documents_writer.add_placed(window.records, window.ends, window.owners)
+            self._padding += window.num_filling
+            self._write(window.tokens)
 
     def _examples(self) -> NDArray[Any]:
         """The rows of the batch end to end; in the document index each document is as long as its row."""
@@ -97,14 +114,14 @@ class SplitWriter:
         seq_len, eos_id = self._form.seq_len, self._tokenizer.eos_id
         rows = make_rows(ids, offsets, prompts, eos_id=eos_id, seq_len=seq_len, dtype=self._form.dtype)
         tokens = rows[:, -seq_len:][is_token(rows)]
-        self._count(tokens, np.diff(offsets) + 1, np.full(len(rows), seq_len))
+        self._count(tokens, np.diff(offsets) + 1)
+        self._documents_writer.add(self._batch.numbers, np.full(len(rows), seq_len))
         return rows.reshape(-1)
 
-    def _count(self, kept: NDArray[Any], lengths: NDArray[np.int64], in_index: NDArray[np.int64]) -> None:
+    def _count(self, kept: NDArray[Any], lengths: NDArray[np.int64]) -> None:
         self._counts += np.bincount(kept, minlength=len(self._counts))
         self._lengths += count_lengths(lengths)
         self._tokens += int(lengths.sum())
-        self._documents_writer.add(self._batch.numbers, in_index)
 
     def _write(self, stream: NDArray[Any]) -> None:
         while len(stream):
@@ -120,6 +137,7 @@ class SplitWriter:
     def finish(self) -> SplitResult:
         """Write what is left, and say what there is."""
         self._encode()
+        self._write_windows(self._placer.finish())
         rest = 0
         if self._open is not None:
             rest = self._form.rows_per_shard * self._form.row_size - self._open.room
@@ -130,6 +148,7 @@ class SplitWriter:
             documents=self._documents,
             text_bytes=self._text_bytes,
             tokens=self._tokens,
+            padding=self._padding,
             lengths=tuple(np.trim_zeros(self._lengths, "b").tolist()),
             shards=tuple(self._shards),
             rest=rest,

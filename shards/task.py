@@ -238,7 +238,8 @@ class Task:
         """Refuse input that fills not even one row of train."""
         parts = [part for folder in self.part_folders if (part := read_part(folder)) is not None]
         tokens = sum(part.splits[TRAIN].tokens for part in parts)
-        seq_len = 1 if self.settings.row_format.has_examples else self.settings.row_format.seq_len
+        row_format = self.settings.row_format
+        seq_len = 1 if row_format.has_examples or row_format.is_placed else row_format.seq_len
         if tokens < seq_len:
             shutil.rmtree(self.work, ignore_errors=True)
             raise SourceError(

@@ -62,6 +62,7 @@ def verify(folder: Path, on_progress: Callable[[int], None] = lambda num_bytes: 
         faults.extend(found)
         first_sample += shard.samples
         on_progress(shard.bytes)
+    counts[manifest.parameters["eos_id"]] -= manifest.padding_tokens
     faults.extend(_check_unigram(folder, manifest, counts))
     names = [shard_file(folder / shard_name(n), manifest.row_format).name for n in range(len(manifest.shards))]
     known = {INDEX, MANIFEST, UNIGRAM, *names}
@@ -86,7 +87,10 @@ def _check_manifest(folder: Path, manifest: Manifest) -> Iterator[str]:
     if manifest.row_format.has_examples:
         if manifest.documents != samples:
             yield f"{path}: says {manifest.documents} documents, each has one of the {samples} samples"
-    elif manifest.tokens != samples * seq_len + manifest.dropped_tokens or not 0 <= manifest.dropped_tokens < seq_len:
+    elif (
+        manifest.tokens + manifest.padding_tokens != samples * seq_len + manifest.dropped_tokens
+        or not 0 <= manifest.dropped_tokens < seq_len
+    ):
         yield (
             f"{path}: says {manifest.tokens} tokens, {manifest.dropped_tokens} of them dropped; "
             f"{samples} samples of {seq_len} are {samples * seq_len}"

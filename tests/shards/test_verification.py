@@ -135,18 +135,19 @@ def test_an_index_that_does_not_fit_the_rows_is_found(split: Path) -> None:
     pieces, writer = [], DocumentsWriter()
     index = open_documents(split)
     lengths = [index.document(number).num_tokens for number in range(index.num_documents)]
-    own = np.frombuffer(path.read_bytes(), "<i8", 20, 24).reshape(5, 4)[:, 2:]
+    own_tokens = np.frombuffer(path.read_bytes(), "<i8", 20, 24).reshape(5, 4)[:, 3]
+    documents_of = np.frombuffer(path.read_bytes(), "<i8", 25, 24 + 160).reshape(5, 5)[:, 3]
     at = 0
     lengths[50], lengths[51] = lengths[51], lengths[50]
     assert lengths[50] != lengths[51]
-    for number, (documents, own_tokens) in enumerate(own.tolist()):
+    for number, documents in enumerate(documents_of.tolist()):
         writer = DocumentsWriter()
         numbers = range(at, at + documents)
         writer.add([index.document(n).record for n in numbers], np.array([lengths[n] for n in numbers], np.int64))
         at += documents
         piece = split.parent / f"{number}.piece"
         piece.write_bytes(b"".join(writer.finish()))
-        pieces.append(Piece(piece, documents, own_tokens, number))
+        pieces.append(Piece(piece, int(own_tokens[number]), number))
     path.unlink()
     path.write_bytes(b"".join(join(pieces)))
     edit(split / "corpus.json", lambda m: m.update(documents_sha256=identify(path).sha256))
