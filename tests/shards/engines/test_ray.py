@@ -37,8 +37,9 @@ def cluster() -> Iterator[Any]:
         import ray
 
         made = _start() or _start() or _start()
-        if made is None:
+        if made is None and "CI" not in os.environ:
             pytest.skip("this machine has too much to do for Ray to start")
+        assert made is not None
         patch.setenv("RAY_ADDRESS", made.address)
         ray.init(address=made.address, log_to_driver=False, logging_level=logging.ERROR)
         yield made
