@@ -182,6 +182,7 @@ def test_conversations_of_both_forms(turns: list[dict[str, str]]) -> None:
     template = Template("chat", ("{messages:first}\n\n{}{messages:rest}", "{messages:join}"))
     assert template.split({"messages": turns}) == ("S\n\nQ\n\n", "A\n\nQ2\n\nA2")
     assert template.render({"messages": turns[:2]}) == "S\n\nQ"  # nobody answers: all of it, no prompt
+    assert Template("t", ("{messages:first}",)).render({"messages": turns[:2]}) == "S\n\nQ"
     assert template.split({"messages": turns[2:3]}) == ("", "A")
     silent = [*turns[:2], {**turns[2], "content": None, "value": None}, turns[4]]
     assert template.split({"messages": silent}) == ("S\n\nQ\n\n", "A2")
