@@ -53,8 +53,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--rows",
         choices=ROWS,
-        help="packed: documents end to end, cut into rows; examples: one document a row, filled up, its prompt known "
-        f"(for finetuning); default {default['rows']}",
+        help="packed: documents end to end, cut into rows; best-fit: few documents cut, rows filled up; examples: one "
+        f"document a row, filled up, its prompt known (for finetuning); default {default['rows']}",
     )
     parser.add_argument("--holdout", type=float, help=f"share of documents held out; default {default['holdout']}")
     parser.add_argument(

@@ -93,12 +93,19 @@ def test_the_fingerprint_of_a_beginning_is_what_the_manifest_says_of_the_whole(s
     assert corpus.fingerprint_of(len(manifest.shards) + 1) is None
 
 
-def test_pieces_of_a_document_join_to_its_text(corpus_dir: Path, split: Path) -> None:
+@pytest.mark.parametrize("rows", ["packed", "best-fit"])
+def test_pieces_of_a_document_join_to_its_text(
+    rows: str, corpus_dir: Path, make_conversion: Callable[..., Conversion], tmp_path: Path
+) -> None:
     """Followed from sample to sample by what each piece says, every document is there, whole, token by token."""
+    convert(make_conversion(corpus_dir, rows=rows), workers=1)
+    split = tmp_path / "out" / "c4" / "train"
     samples = inspect(split, range(read_manifest(split).samples))
+    assert any(sample.num_filled for sample in samples) == (rows == "best-fit")
     documents: dict[str, list] = {}
     for sample in samples:
-        assert sum(piece.end_token - piece.start_token for piece in sample.pieces) == 32
+        assert sum(piece.end_token - piece.start_token for piece in sample.pieces) == 32 - sample.num_filled
+        assert len(sample.tokens) == 32 - sample.num_filled
         for piece in sample.pieces:
             documents.setdefault(piece.place, []).append((piece.start_token, sample.sample_id, piece))
     for place, pieces in documents.items():
