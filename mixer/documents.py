@@ -202,6 +202,15 @@ class DocumentIndex:
             tokens.append(int(block.borders[index]) if block is not None else 0)
         return self._samples(self._spans(self._units_of(number), tokens[0], tokens[1]))
 
+    def lengths(self) -> _I64:
+        """Tokens of every document, end-of-text included, by their numbers: `[num_documents]`. Decodes all blocks."""
+        found = [np.empty(0, np.int64)]
+        for number in range(len(self._first_byte) - 1):
+            block, num_documents = self._decode(number), int(np.diff(self._first_document[number : number + 2])[0])
+            sizes = np.bincount(block.owners, np.diff(block.borders), num_documents + 1)
+            found.append(sizes[:num_documents].astype(np.int64))
+        return np.concatenate(found)
+
     def ends_in(self, start_sample: int, end_sample: int) -> _I64:
         """Where documents end in samples [start, end): the places of their last tokens in the stream, ascending."""
         self._check_samples(start_sample, end_sample)

@@ -159,6 +159,7 @@ def convert(conversion: Conversion, *, workers: int | None = None, on_progress: 
             parameters=task.parameters,
             run_jobs=run_rests,
         )
+        task.keep_reports()
         publish_folder(task.work / "out", task.folder)
         shutil.rmtree(task.work, ignore_errors=True)
     return Report(

@@ -35,6 +35,7 @@ __all__ = [
     "ShardWriter",
     "encode_index",
     "read_rows",
+    "read_shard",
     "shard_file",
     "shard_name",
     "write_shard",
@@ -231,7 +232,7 @@ def read_rows(path: Path, row_format: RowFormat) -> NDArray[Any]:
     Raises:
         CorpusError: the file is missing or is no shard of `row_format`.
     """
-    data = _unpack(zip_path(path)) if row_format.compression else _map(path)
+    data = read_shard(path, row_format)
     num_samples = int(np.frombuffer(data, "<u4", 1)[0]) if len(data) >= _OFFSET_BYTES else -1
     config = row_format.header
     start = _OFFSET_BYTES * (num_samples + 2)
@@ -244,6 +245,11 @@ def read_rows(path: Path, row_format: RowFormat) -> NDArray[Any]:
     return np.frombuffer(data, np.dtype(row_format.dtype).newbyteorder("<"), offset=start + len(config)).reshape(
         num_samples, row_format.row_size
     )
+
+
+def read_shard(path: Path, row_format: RowFormat) -> bytes | mmap.mmap:
+    """All bytes of a shard as they are unpacked. Raises CorpusError: the file is missing or damaged."""
+    return _unpack(zip_path(path)) if row_format.compression else _map(path)
 
 
 def _map(path: Path) -> bytes | mmap.mmap:

@@ -218,7 +218,16 @@ class Task:
             engine=engine,
             workers=workers,
             on_progress=on_progress,
+            on_error=self.settings.on_error,
+            max_record_bytes=self.settings.max_record_bytes,
         )
+
+    def keep_reports(self) -> None:
+        """Put what the curation found beside the splits that are about to be published."""
+        if self.curation is not None:
+            from shards.curation import copy_reports
+
+            copy_reports(self._removed, self.work / "out")
 
     @property
     def work_of_parts(self) -> PartWork:

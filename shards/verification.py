@@ -8,6 +8,7 @@ agree with itself. Nothing is written.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -29,11 +30,11 @@ from shards.manifest import (
     SKIPPED,
     UNIGRAM,
     Manifest,
-    fingerprint,
     read_manifest,
     read_unigram,
 )
-from shards.mds import Shard, encode_index, read_rows, shard_file, shard_name
+from shards.mds import Shard, encode_index, read_rows, read_shard, shard_file, shard_name
+from shards.tallies import check_lengths, check_manifest
 
 __all__ = ["verify"]
 
@@ -50,8 +51,10 @@ def verify(folder: Path, on_progress: Callable[[int], None] = lambda num_bytes: 
     """
     manifest = read_manifest(folder)
     counts = np.zeros(manifest.parameters["vocab_size"], np.int64)
-    faults = [*_check_manifest(folder, manifest), *_check_index(folder, manifest)]
+    faults = [*check_manifest(folder, manifest), *_check_index(folder, manifest)]
     documents = _open_documents(folder, manifest, faults)
+    if documents:
+        faults.extend(check_lengths(folder, manifest, documents))
     first_sample = 0
     for number, shard in enumerate(manifest.shards):
         found = [*_check_shard(folder, manifest, number, counts)]
@@ -76,27 +79,6 @@ def verify(folder: Path, on_progress: Callable[[int], None] = lambda num_bytes: 
     extra = sorted(path for path in folder.iterdir() if path.name not in known)
     faults.extend(f"{path}: not in the manifest; remove it" for path in extra)
     return faults
-
-
-def _check_manifest(folder: Path, manifest: Manifest) -> Iterator[str]:
-    path = folder / MANIFEST
-    samples = sum(shard.samples for shard in manifest.shards)
-    seq_len = manifest.row_format.seq_len
-    if samples != manifest.samples:
-        yield f"{path}: says {manifest.samples} samples, its shards add up to {samples}"
-    if manifest.row_format.has_examples:
-        if manifest.documents != samples:
-            yield f"{path}: says {manifest.documents} documents, each has one of the {samples} samples"
-    elif (
-        manifest.tokens + manifest.padding_tokens != samples * seq_len + manifest.dropped_tokens
-        or not 0 <= manifest.dropped_tokens < seq_len
-    ):
-        yield (
-            f"{path}: says {manifest.tokens} tokens, {manifest.dropped_tokens} of them dropped; "
-            f"{samples} samples of {seq_len} are {samples * seq_len}"
-        )
-    if fingerprint(manifest.row_format, manifest.shards) != manifest.fingerprint:
-        yield f"{path}: its fingerprint is not that of the shards it lists"
 
 
 def _check_index(folder: Path, manifest: Manifest) -> Iterator[str]:
@@ -179,9 +161,15 @@ def _check_shard(folder: Path, manifest: Manifest, number: int, counts: NDArray[
         )
         yield f"{path}: {detail} (SHA-256 {found.sha256[:12]}, not {sha256[:12]})"
     else:
-        rows = read_rows(folder / shard_name(number), manifest.row_format)
+        try:
+            rows = read_rows(folder / shard_name(number), manifest.row_format)
+        except CorpusError as error:
+            yield str(error)
+            return
         tokens = rows[:, -manifest.row_format.seq_len :]
-        if len(rows) != expected.samples:
+        if manifest.row_format.compression and not _unpacks_to(folder, manifest, number):
+            yield f"{path}: unpacks to other bytes than those of the manifest"
+        elif len(rows) != expected.samples:
             yield f"{path}: {len(rows)} samples, not {expected.samples}"
         elif tokens.max() >= len(counts):
             yield f"{path}: token {tokens.max()} is outside the vocabulary of {len(counts)}"
@@ -191,6 +179,12 @@ def _check_shard(folder: Path, manifest: Manifest, number: int, counts: NDArray[
                 if manifest.row_format.has_examples:
                     block = block[is_token(rows[start : start + 512])]
                 counts += np.bincount(block.ravel(), minlength=len(counts))
+
+
+def _unpacks_to(folder: Path, manifest: Manifest, number: int) -> bool:
+    """Whether a packed shard holds what the manifest says of its unpacked form."""
+    shard, data = manifest.shards[number], read_shard(folder / shard_name(number), manifest.row_format)
+    return (len(data), hashlib.sha256(data).hexdigest()) == (shard.bytes, shard.sha256)
 
 
 def _on_disk(shard: Shard) -> tuple[int, str]:

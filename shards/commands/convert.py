@@ -6,6 +6,7 @@ import argparse
 import json
 import resource
 from dataclasses import fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shards.commands.progress import progress_bar
@@ -41,9 +42,7 @@ example:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command to `parser`. What a recipe may decide has no default here."""
     default = {field.name: field.default for field in fields(Conversion)}
-    parser.add_argument(
-        "inputs", nargs="*", metavar="INPUT", help="file, folder, glob or URL; default: the recipe's"
-    )
+    parser.add_argument("inputs", nargs="*", metavar="INPUT", help="file, folder, glob or URL; default: the recipe's")
     parser.add_argument("--recipe", metavar="NAME", help="of `switchpoint-shards recipes`, or a YAML file like those")
     parser.add_argument("--corpus", help="name of the corpus; default: the recipe's")
     parser.add_argument(
@@ -92,7 +91,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     for conversion in _conversions(arguments):
         total = sum(stat_source(name).bytes for name in find_sources(conversion.inputs))
-        with progress_bar(total, conversion.corpus) as update:
+        work = Path(conversion.out) / f".{conversion.corpus}.work"
+        with progress_bar(total, conversion.corpus, work) as update:
             report = convert(conversion, workers=arguments.workers, on_progress=update)
         peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
         summary = summarize(report, peak_bytes=peak * 1024)

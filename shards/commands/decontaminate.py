@@ -16,12 +16,12 @@ from shards.errors import CallError, MismatchError
 
 __all__ = ["DESCRIPTION", "EPILOG", "add_arguments", "run"]
 
-DESCRIPTION = "Say which documents hold items of evaluation sets; nothing is removed."
+DESCRIPTION = "say which documents hold items of evaluation sets"
 EPILOG = """\
-A document is told when it shares an n-gram with an item and, in a second look, the longest common subsequence
-with the item's words reaches --share of them. The report has one JSON object a line: source and record of the
-document, file and record of the item, the n-gram, the share, and `removed`: whether a curation with these
-settings would leave the document out.
+Nothing is removed or changed. A document is told when it shares an n-gram with an item and, in a second look,
+the longest common subsequence with the item's words reaches --share of them. The report has one JSON object a
+line: source and record of the document, file and record of the item, the n-gram, the share, and `removed`:
+whether a curation with these settings would leave the document out.
 
 example:
   switchpoint-shards decontaminate data/math --template math --against gsm8k/test.jsonl=gsm8k --report out.jsonl
@@ -51,13 +51,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Look, write the report, print how many of each file were found; returns the exit code."""
-    from shards.sources.finding import find_sources
-    from shards.sources.storage import stat_source
-    from shards.sources.units import cut_into_units
     from tqdm import tqdm
 
     from shards.curation import REPORT, Curation, curate, read_summary
+    from shards.curation.decontamination import Decontamination
     from shards.curation.evaluation_sets import as_template
+    from shards.curation.settings import Section
+    from shards.sources.finding import find_sources
+    from shards.sources.storage import stat_source
+    from shards.sources.units import cut_into_units
 
     if arguments.workers is not None and arguments.workers < 1:
         raise CallError(f"--workers must be at least 1, not {arguments.workers}")
@@ -68,7 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
         "against": [_evaluation_set(text) for text in arguments.against],
         **{key: getattr(arguments, key) for key in ("ngram", "share", "shortest")},
     }
-    curation = Curation.parse([{"decontaminate": settings}], "arguments")
+    step = Decontamination.parse(Section(settings, "arguments"), "decontaminate")
     template = as_template(arguments.template, "--template")
     units = cut_into_units([(name, stat_source(name)) for name in find_sources(arguments.inputs)])
     work = report.with_name(f".{report.name}.work")
@@ -76,7 +78,14 @@ def run(arguments: argparse.Namespace) -> int:
     def find(on_progress: Callable[[int, int], None]) -> None:
         workers = arguments.workers or os.cpu_count() or 1
         curate(
-            curation, units, template, work, engine="local", workers=workers, on_progress=on_progress, on_error="stop"
+            Curation(steps=(step,)),
+            units,
+            template,
+            work,
+            engine="local",
+            workers=workers,
+            on_progress=on_progress,
+            on_error="stop",
         )
 
     with tqdm(total=sum(unit.end - unit.start for unit in units), unit="B", unit_scale=True, disable=None) as bar:

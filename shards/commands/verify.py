@@ -26,19 +26,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print each fault; 1 if there is any."""
     from shards.inspection import split_folders
+    from shards.tallies import check_together
+
+    folder = Path(arguments.dir)
+    folders = split_folders(folder)
+    faults = [fault for split in folders for fault in _verify(split)]
+    if folders != [folder]:
+        together = check_together(folders)
+        print("".join(f"{fault}\n" for fault in together), end="")
+        faults += together
+    return 1 if faults else 0
+
+
+def _verify(folder: Path) -> list[str]:
     from shards.manifest import read_manifest
     from shards.verification import verify
 
-    num_faults = 0
-    for folder in split_folders(Path(arguments.dir)):
-        manifest = read_manifest(folder)
-        total = sum(shard.bytes for shard in manifest.shards)
-        with progress_bar(total, str(folder)) as update:
-            faults = verify(folder, update)
-        for fault in faults:
-            print(fault)
-        num_faults += len(faults)
-        if not faults:
-            held = f"{len(manifest.shards):,} shards, {manifest.samples:,} samples, {total:,} bytes"
-            print(f"{folder}: whole; {held}")
-    return 1 if num_faults else 0
+    manifest = read_manifest(folder)
+    total = sum(shard.bytes for shard in manifest.shards)
+    with progress_bar(total, str(folder)) as update:
+        faults = verify(folder, update)
+    held = f"{len(manifest.shards):,} shards, {manifest.samples:,} samples, {total:,} bytes"
+    print("\n".join(faults or [f"{folder}: whole; {held}"]))
+    return faults

@@ -6,7 +6,15 @@ module a step: `length`, `language`, `quality` with `rules` and `repetition`, `r
 `evaluation_sets` and `ngram_index`, `duplicates`; all of them see text through `words`.
 """
 
-from shards.curation.curating import BYTES_PER_DOCUMENT, REPORT, Removed, curate, read_removed, read_summary
+from shards.curation.curating import (
+    BYTES_PER_DOCUMENT,
+    REPORT,
+    Removed,
+    copy_reports,
+    curate,
+    read_removed,
+    read_summary,
+)
 from shards.curation.parsing import Curation, read_curation
 
 __all__ = [
@@ -14,6 +22,7 @@ __all__ = [
     "REPORT",
     "Curation",
     "Removed",
+    "copy_reports",
     "curate",
     "read_curation",
     "read_removed",

@@ -11,7 +11,7 @@ is kept; the second, over signs of all documents, is one process and is done aga
 
 Memory. The first pass holds a block of records a worker, and the signs of a unit's documents: 24 bytes a document
 for exact duplicates, 4 x permutations + 8 x bands for near ones (680 by default); they lie on disk afterwards. The
-second pass takes `BYTES_PER_DOCUMENT` for each document of the corpus that other steps left.
+second pass takes `BYTES_PER_DOCUMENT` for each document of the corpus that other steps left, and some 150 MB.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from shards.sources.blocks import MAX_RECORD_BYTES
 from shards.sources.units import Unit
 from shards.templates import Template
 
-__all__ = ["BYTES_PER_DOCUMENT", "REPORT", "Removed", "curate", "read_removed", "read_summary"]
+__all__ = ["BYTES_PER_DOCUMENT", "REPORT", "Removed", "copy_reports", "curate", "read_removed", "read_summary"]
 
 BYTES_PER_DOCUMENT = 64
 REPORT = "decontamination.jsonl"
@@ -110,6 +110,13 @@ def read_summary(folder: Path) -> dict[str, Any]:
     """Of a finished curation: `documents` judged, `kept`, `removed` by step name, `notes` by step name."""
     summary: dict[str, Any] = json.loads((folder / _SUMMARY).read_bytes())
     return summary
+
+
+def copy_reports(folder: Path, target: Path) -> None:
+    """Copy the summary of a finished curation, and its report if there is a line in it, from `folder` to `target`."""
+    for name in (_SUMMARY, REPORT):
+        if data := (folder / name).read_bytes():
+            write_file(target / name, data)
 
 
 def _plan(curation: Curation, units: Sequence[Unit], template: Template) -> bytes:

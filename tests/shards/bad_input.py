@@ -125,7 +125,6 @@ LINE_KINDS = [
     line("without the field", b'{"body": "a"}', "wants the fields text", "body (text)", "--template", kind=WRONG),
     line("field in capitals", b'{"Text": "a"}', "Text (text)", kind=WRONG),
     line("empty object", b"{}", "found: none", kind=WRONG),
-    line("null text", b'{"text": null}', "text (null)", kind=WRONG),
     line("list as text", b'{"text": ["a"]}', "text (list)", kind=WRONG),
     line("object as text", b'{"text": {"en": "a"}}', "text (object)", kind=WRONG),
 ]
@@ -206,22 +205,6 @@ FILE_KINDS = [
         "row 1",
         "wants the fields text",
         skipped={WRONG: 24},
-    ),
-    content(
-        "Parquet of nulls",
-        "a.parquet",
-        parquet({"text": pa.nulls(9, pa.string())}),
-        "row 1",
-        "null",
-        skipped={WRONG: 9},
-    ),
-    content(
-        "null in Parquet",
-        "a.parquet",
-        parquet({"text": pa.array(["one", None, "two"])}),
-        "row 2",
-        skipped={WRONG: 1},
-        kept=2,
     ),
     content(
         "list in Parquet",

@@ -1,5 +1,7 @@
 """Words and n-grams as numbers, against the same letter by letter."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -26,7 +28,7 @@ def test_words_are_those_found_letter_by_letter(texts: list[str]) -> None:
     assert words.counts.tolist() == [len(one) for one in expected]
     flat = [word for one in expected for word in one]
     assert words.lengths.tolist() == [len(word) for word in flat]
-    for (a, x), (b, y) in zip(zip(flat, words.hashes, strict=True), zip(flat[1:], words.hashes[1:], strict=True)):
+    for (a, x), (b, y) in pairwise(zip(flat, words.hashes, strict=True)):
         assert (a == b) == (x == y)
     assert len(set(flat)) == len(np.unique(words.hashes))
 
@@ -38,7 +40,9 @@ def test_ngrams_are_those_of_each_text_alone(texts: list[str], n: int) -> None:
     expected = [gram for text in texts for gram in ngrams_of(text, n)]
     assert len(hashes) == len(expected)
     assert len(np.unique(hashes)) == len(set(expected))
-    places = [offset + i for text, offset in zip(texts, words.offsets, strict=False) for i in range(len(ngrams_of(text, n)))]
+    counts = [len(ngrams_of(text, n)) for text in texts]
+    firsts = words.offsets[:-1].tolist()
+    places = [first + i for first, count in zip(firsts, counts, strict=True) for i in range(count)]
     assert starts.tolist() == places
     alone = [read_words([text]).ngrams(n)[0] for text in texts]
     assert hashes.tolist() == [value for one in alone for value in one.tolist()]
