@@ -25,7 +25,13 @@ from tests.shards.conftest import make_texts, tree_hashes, write_jsonl
 pytest.importorskip("ray")
 pytestmark = pytest.mark.xdist_group("ray")
 
-NODE = {"num_cpus": 1, "object_store_memory": 80 << 20}
+# Without what watches logs and scales clusters: there is nobody for it, and it makes the start slow.
+NODE: dict[str, Any] = {
+    "num_cpus": 1,
+    "object_store_memory": 80 << 20,
+    "include_log_monitor": False,
+    "no_monitor": True,
+}
 
 
 @pytest.fixture(scope="module")
