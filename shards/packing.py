@@ -70,62 +70,67 @@ class Placer:
     def __init__(self, *, seq_len: int, eos_id: int, dtype: str, window_tokens: int) -> None:
         self._seq_len, self._eos_id, self._dtype = seq_len, eos_id, dtype
         self._window_tokens = max(window_tokens, seq_len)
-        self._stream: Tokens = np.empty(0, dtype)
-        self._lengths = self._records = np.empty(0, np.int64)
+        self._batches: list[tuple[Tokens, NDArray[np.int64], NDArray[np.int64]]] = []
+        self._num_tokens = 0
 
     def add(self, stream: Tokens, lengths: NDArray[np.int64], records: list[int]) -> Iterator[Window]:
         """More documents, as `end_documents` gives them, with their lengths, end-of-text included; yields windows."""
-        self._stream = np.concatenate([self._stream, stream])
-        self._lengths = np.concatenate([self._lengths, lengths])
-        self._records = np.concatenate([self._records, np.array(records, np.int64)])
-        while len(self._stream) >= self._window_tokens:
-            count = int(np.searchsorted(np.cumsum(self._lengths), self._window_tokens)) + 1
-            yield self._place(count)
+        self._batches.append((stream, lengths, np.array(records, np.int64)))
+        self._num_tokens += len(stream)
+        while self._num_tokens >= self._window_tokens:
+            yield self._take(full=True)
 
     def finish(self) -> Iterator[Window]:
         """The last window, if any document is left."""
-        if len(self._lengths):
-            yield self._place(len(self._lengths))
+        if self._num_tokens:
+            yield self._take(full=False)
 
-    def _place(self, count: int) -> Window:
-        lengths, self._lengths = np.split(self._lengths, [count])
-        records, self._records = np.split(self._records, [count])
-        stream, self._stream = np.split(self._stream, [int(lengths.sum())])
-        items = list(_place(lengths, self._seq_len))
-        num_rows = items[-1][0] + 1
-        tokens = np.full(num_rows * self._seq_len, self._eos_id, self._dtype)
-        starts = np.cumsum(lengths) - lengths
-        ends, owners, end = [], [], 0
-        for row, column, document, offset, length in items:
-            if (place := row * self._seq_len + column) > end:  # the row before is not full
-                ends.append(place)
-                owners.append(count)
-            begin = int(starts[document]) + offset
-            end = place + length
-            tokens[place:end] = stream[begin : begin + length]
-            ends.append(end)
+    def _take(self, *, full: bool) -> Window:
+        """The first window of what there is, or all of it."""
+        stream, lengths, records = map(np.concatenate, zip(*self._batches, strict=True))
+        count = len(lengths)
+        if full:
+            count = int(np.searchsorted(np.cumsum(lengths), self._window_tokens)) + 1
+        border = int(lengths[:count].sum())
+        self._batches = [(stream[border:], lengths[count:], records[count:])]
+        self._num_tokens = len(stream) - border
+        return self._fill(stream[:border], lengths[:count], records[:count])
+
+    def _fill(self, stream: Tokens, lengths: NDArray[np.int64], records: NDArray[np.int64]) -> Window:
+        starts = (np.cumsum(lengths) - lengths).tolist()
+        filling = np.full(self._seq_len, self._eos_id, self._dtype)
+        pieces: list[Tokens] = []
+        owners: list[int] = []
+        room = 0
+        for column, document, offset, length in _place(lengths, self._seq_len):
+            if room and not column:  # the row before is not full
+                pieces.append(filling[:room])
+                owners.append(len(lengths))
+            begin = starts[document] + offset
+            pieces.append(stream[begin : begin + length])
             owners.append(document)
-        if end < len(tokens):
-            ends.append(len(tokens))
-            owners.append(count)
-        return Window(tokens, len(tokens) - len(stream), records, np.array(ends, np.int64), np.array(owners, np.int64))
+            room = self._seq_len - column - length
+        if room:
+            pieces.append(filling[:room])
+            owners.append(len(lengths))
+        tokens, ends = np.concatenate(pieces), np.cumsum([len(piece) for piece in pieces])
+        return Window(tokens, len(tokens) - len(stream), records, ends, np.array(owners, np.int64))
 
 
-def _place(lengths: NDArray[np.int64], seq_len: int) -> Iterator[tuple[int, int, int, int, int]]:
-    """Where the pieces of documents go: (row, column, document, offset in it, length), row by row."""
-    row = 0
+def _place(lengths: NDArray[np.int64], seq_len: int) -> Iterator[tuple[int, int, int, int]]:
+    """Where the pieces of documents go, row by row: (column, document, offset in it, length)."""
     rests = lengths.copy()
     for document in np.flatnonzero(lengths > seq_len).tolist():
         whole = int(lengths[document]) // seq_len
         for number in range(whole):
-            yield row, 0, document, number * seq_len, seq_len
-            row += 1
+            yield 0, document, number * seq_len, seq_len
         rests[document] -= whole * seq_len
     rows: list[list[int]] = []
     open_rows: list[list[int]] = [[] for _ in range(seq_len + 1)]  # by the room they have
     rooms = 0  # bit r is set if a row has room r
-    for document in np.argsort(-rests, kind="stable").tolist():
-        if not (size := int(rests[document])):
+    order = np.argsort(-rests, kind="stable")
+    for document, size in zip(order.tolist(), rests[order].tolist(), strict=True):
+        if not size:
             break
         fitting = rooms >> size
         if fitting:
@@ -144,6 +149,5 @@ def _place(lengths: NDArray[np.int64], seq_len: int) -> Iterator[tuple[int, int,
         column = 0
         for document in documents:
             size = int(rests[document])
-            yield row, column, document, int(lengths[document]) - size, size
+            yield column, document, int(lengths[document]) - size, size
             column += size
-        row += 1

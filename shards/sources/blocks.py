@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 BLOCK_BYTES = 1 << 20
-MAX_RECORD_BYTES = 256 << 20
+MAX_RECORD_BYTES = 64 << 20  # a record takes some ten times its size for a moment, in each worker
 DAMAGED, NOTHING = "damaged source", "no records"
 
 
@@ -111,7 +111,7 @@ def read_blocks(
         unit: what to read.
         fields: of a record that are wanted; others may be left out.
         on_bad: told of each fault, in order; without it the first one is raised.
-        max_record_bytes: a line of more is a fault.
+        max_record_bytes: a line of more is a fault. Rows of Parquet have no limit.
         digest: updated with exactly the bytes of the unit's range, unless reading stops before the end.
 
     Raises:

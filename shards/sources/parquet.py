@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from shards.errors import SourceError
+from shards.sources import blocks
 from shards.sources.blocks import DAMAGED, Block, Fault, OnBad
 from shards.sources.storage import open_source
 from shards.sources.units import Unit
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["count_rows_before", "read_parquet"]
 
-BATCH_ROWS = 256
+BATCH_ROWS = 1024
 _READ_BYTES = 1 << 20
 
 
@@ -31,7 +32,8 @@ def read_parquet(unit: Unit, fields: frozenset[str], on_bad: OnBad, digest: _Has
             groups = [number for number, start in enumerate(_starts(file)) if unit.start <= start < unit.end]
             num_rows = max(sum(file.metadata.row_group(number).num_rows for number in groups), 1)
             columns = [name for name in file.schema_arrow.names if name in fields]
-            batches = file.iter_batches(batch_size=BATCH_ROWS, row_groups=groups, columns=columns or None)
+            batch_rows = _batch_rows(file, groups, frozenset(columns))
+            batches = file.iter_batches(batch_size=batch_rows, row_groups=groups, columns=columns or None)
             for batch in batches if groups else ():
                 records = batch.to_pylist()
                 numbers = list(range(row + 1, row + len(records) + 1))
@@ -74,6 +76,20 @@ def _starts(file: Any) -> list[int]:
         pages = [column.data_page_offset, column.dictionary_page_offset]
         starts.append(min(offset for offset in pages if offset))
     return starts
+
+
+def _batch_rows(file: Any, groups: list[int], columns: frozenset[str]) -> int:
+    """How many rows make about a block, as their columns are on average."""
+    num_rows = num_bytes = 1
+    for group in map(file.metadata.row_group, groups):
+        num_rows += group.num_rows
+        parts = map(group.column, range(group.num_columns))
+        num_bytes += sum(
+            part.total_uncompressed_size
+            for part in parts
+            if not columns or part.path_in_schema.partition(".")[0] in columns
+        )
+    return max(min(BATCH_ROWS, blocks.BLOCK_BYTES * num_rows // num_bytes), 1)
 
 
 def _hash(unit: Unit, digest: _Hash) -> None:
