@@ -27,12 +27,18 @@ def requirements() -> dict[str, tuple[str, list[str]]]:
         torch = f"torch=={version('torch')}"
     except PackageNotFoundError:
         torch = "torch"
+    try:
+        tokenizers = f"tokenizers=={version('tokenizers')}"
+    except PackageNotFoundError:
+        tokenizers = "tokenizers"
     own = f"{sys.version_info.major}.{sys.version_info.minor}"
     return {
         "levanter": (NEWER_PYTHON, ["marin-levanter==0.2.227.dev40316220070"]),
         "grain": (own, ["grain==0.2.18"]),
         "litdata": (own, ["litdata==0.2.76", torch]),
         "megatron": (own, ["megatron-core==0.16.1", torch]),
+        "foundry": (own, ["llm-foundry==0.22.0", "setuptools<80", torch]),
+        "datatrove": (own, ["datatrove[io,processing]==0.9.0", tokenizers]),
     }
 
 

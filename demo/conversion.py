@@ -8,7 +8,7 @@ from typing import Any
 
 from demo.corpora import Inputs
 from shards import Conversion, Manifest, convert
-from shards.sources import find_sources, read_blocks
+from shards.sources import find_sources, read_blocks, whole_source
 from shards.templates import find_template
 from shards.tokenizer import DEFAULT_EOS
 
@@ -85,6 +85,6 @@ def _documents(inputs: Inputs) -> Iterator[str]:
 
 def _rendered(paths: list[str], template: Any) -> Iterator[str]:
     for path in find_sources(paths):
-        for block in read_blocks(path, template.fields):
+        for block in read_blocks(whole_source(path), template.fields):
             for record in block.records:
                 yield template.render(record)[:BYTES_A_DOCUMENT]

@@ -14,20 +14,31 @@ Parquet, both from 1. A record that has no text or is held out gave no document 
 
 **Two orders.** Documents are numbered from 0 in the order of the sources and of the records in them; a document's
 tokens are its text's and the end-of-text token after it. The rows are cut from the *stream*, which is another order:
-first of every source the tokens that filled shards of its own, then of every source the rest. So one document of each
-source may lie in two places far apart. Token t of the stream stands in sample t div seq_len; those behind the last
-sample are in no row.
+first of every unit of a source the tokens that filled shards of its own, then of every unit the rest. So one document
+of each unit may lie in two places far apart. Token t of the stream stands in sample t div seq_len; those behind the
+last sample are in no row.
+
+A source may be converted in several *units*, one after another, and then each of them has tokens in shards of its own,
+and a rest.
 
 The file, little-endian, its numbers int64:
 
-    8 bytes                 b"swpdocs1"
-    2 numbers               sources; documents in a block, at most
-    2 numbers a source      its documents; how many of its tokens lie in shards of its own
-    3 numbers a block       bytes; tokens; last record, less that of the block before (in the same source)
-    the blocks              where its documents end, in its tokens; their records, less the last of the block before:
-                            both as of `mixer.increasing`
+    8 bytes                 b"swpdocs2"
+    2 numbers               units; whether the rows are placed (0 or 1)
+    4 numbers a unit        its source; how many records that has before it; its blocks; how many of its tokens lie
+                            in shards of its own
+    5 numbers a block       bytes; tokens; last record, less that of the block before (in the same unit); documents;
+                            pieces
+    the blocks              where its pieces end, in its tokens; the records of its documents, less the last of the
+                            block before: both as of `mixer.increasing`
 
-A block holds documents of one source; all blocks of a source but the last are full.
+A block holds documents of one unit. In packed rows a piece is a document. Where rows are *placed* (best-fit packing),
+the tokens of a block are its rows, filling included; a piece is what one row has of one document, or its filling; and
+behind the records stands of every piece which document of the block it is of, from 0, or their number for filling: as
+uint16, or uint32 where there are 65,535 documents or more. The pieces of a document are in reading order.
+
+Earlier versions wrote b"swpdocs1": sources; documents in a block, at most; of each source its documents, and its tokens
+in shards of its own; and the first three numbers of a block. All blocks of a source but the last are full.
 """
 
 import json
@@ -46,7 +57,7 @@ from mixer.increasing import decode, num_bytes
 __all__ = ["FILE_NAME", "MAGIC", "Document", "DocumentIndex", "Passage", "open_documents"]
 
 FILE_NAME = "documents.bin"
-MAGIC = b"swpdocs1"
+MAGIC, FIRST_MAGIC = b"swpdocs2", b"swpdocs1"
 KEPT_BLOCKS = 64
 
 _I64 = NDArray[np.int64]
@@ -86,12 +97,20 @@ class Passage:
 
 @dataclass(frozen=True, eq=False)
 class _Block:
-    """Documents of one source: `records` [n], and `borders` [n + 1] in the tokens of all sources, end to end."""
+    """Documents of one unit, and their pieces.
+
+    `records` [n] are theirs, and `borders` [m + 1] those of the pieces in the tokens of all units, end to end. Of each
+    piece, `owners` [m] says which document it is of (n: of none), and `offsets` [m] how many tokens of that precede it.
+    `ends` are the pieces in which documents end.
+    """
 
     first: int
-    source: int
+    unit: int
     borders: _I64
     records: _I64
+    owners: _I64
+    offsets: _I64
+    ends: _I64
 
 
 @dataclass(frozen=True)
@@ -139,14 +158,15 @@ class DocumentIndex:
         for place, token, length in self._cut(row, row + self.seq_len):
             for block in self._blocks(token, token + length):
                 first, last = np.searchsorted(block.borders, [token, token + length - 1], side="right") - 1
-                for index in range(max(first, 0), min(last + 1, len(block.records))):
+                for index in range(max(first, 0), min(last + 1, len(block.owners))):
+                    if (owner := int(block.owners[index])) == len(block.records):
+                        continue
                     begin, end = (int(border) for border in block.borders[index : index + 2])
                     start, end = max(begin, token), min(end, token + length)
                     shift = place - row - token
-                    document = self._document(block, index)
-                    passages.append(
-                        Passage(document=document, start=start + shift, end=end + shift, offset=start - begin)
-                    )
+                    offset = int(block.offsets[index]) + start - begin
+                    document = self._document(block, owner)
+                    passages.append(Passage(document=document, start=start + shift, end=end + shift, offset=offset))
         return passages
 
     def document(self, number: int) -> Document:
@@ -174,11 +194,22 @@ class DocumentIndex:
     def samples_of_span(self, source: str | int, start_record: int, end_record: int) -> list[Range]:
         """The samples that hold any token of the records [start, end) of a source; see `find` and `samples_of`."""
         number = self._source(source)
+        if self._is_placed:
+            return self._samples_of_placed(number, start_record, end_record)
         tokens = []
         for record in (start_record, max(start_record, end_record)):
             block, index = self._find(number, record)
             tokens.append(int(block.borders[index]) if block is not None else 0)
-        return self._samples(self._spans(number, tokens[0], tokens[1]))
+        return self._samples(self._spans(self._units_of(number), tokens[0], tokens[1]))
+
+    def lengths(self) -> _I64:
+        """Tokens of every document, end-of-text included, by their numbers: `[num_documents]`. Decodes all blocks."""
+        found = [np.empty(0, np.int64)]
+        for number in range(len(self._first_byte) - 1):
+            block, num_documents = self._decode(number), int(np.diff(self._first_document[number : number + 2])[0])
+            sizes = np.bincount(block.owners, np.diff(block.borders), num_documents + 1)
+            found.append(sizes[:num_documents].astype(np.int64))
+        return np.concatenate(found)
 
     def ends_in(self, start_sample: int, end_sample: int) -> _I64:
         """Where documents end in samples [start, end): the places of their last tokens in the stream, ascending."""
@@ -186,7 +217,7 @@ class DocumentIndex:
         ends = [np.empty(0, np.int64)]
         for place, token, length in self._cut(start_sample * self.seq_len, end_sample * self.seq_len):
             for block in self._blocks(token, token + length):
-                last = block.borders[1:] - 1
+                last = block.borders[block.ends + 1] - 1
                 ends.append(last[(last >= token) & (last < token + length)] - token + place)
         return np.concatenate(ends)
 
@@ -199,29 +230,38 @@ class DocumentIndex:
             raise self._error(f"cannot be read ({error}); fetch or convert the corpus again") from None
 
     def _read_tables(self) -> None:
-        sources = len(self.sources)
-        (num_sources, block_documents), start = self._numbers(len(MAGIC), 2)
-        if self._data[: len(MAGIC)].tobytes() != MAGIC or num_sources != sources or block_documents < 1:
-            raise self._error(f"is no index of the {sources} sources in corpus.json; convert the corpus again")
-        table, start = self._numbers(start, 2 * sources)
-        documents, own_tokens = table.reshape(-1, 2).T
-        num_blocks = -(-documents // block_documents)
-        table, start = self._numbers(start, 3 * int(num_blocks.sum()))
-        sizes, tokens, self._record_span = table.reshape(-1, 3).T
+        magic = self._data[: len(MAGIC)].tobytes()
+        (num_units, second), start = self._numbers(len(MAGIC), 2)
+        if magic == MAGIC and num_units >= 0 and second in (0, 1):
+            self._is_placed = bool(second)
+            units, start = self._table(start, num_units, 4)
+            self._unit_source, records_before, num_blocks, own_tokens = units
+            blocks, start = self._table(start, int(num_blocks.sum()), 5)
+            sizes, tokens, self._record_span, counts, self._num_pieces = blocks
+        elif magic == FIRST_MAGIC and num_units == len(self.sources) and second > 0:
+            self._is_placed = False
+            (documents, own_tokens), start = self._table(start, num_units, 2)
+            self._unit_source, records_before = np.arange(num_units), np.zeros(num_units, np.int64)
+            num_blocks = -(-documents // second)
+            (sizes, tokens, self._record_span), start = self._table(start, int(num_blocks.sum()), 3)
+            within = np.arange(len(sizes)) - np.repeat(_starts(num_blocks)[:-1], num_blocks)
+            counts = self._num_pieces = np.minimum(np.repeat(documents, num_blocks) - within * second, second)
+        else:
+            raise self._foreign()
+        if not np.array_equal(np.unique(self._unit_source), np.arange(len(self.sources))):
+            raise self._foreign()
         self._first_block = _starts(num_blocks)
         self._first_byte = start + _starts(sizes)
         self._first_token = _starts(tokens)
-        source_of = np.repeat(np.arange(sources), num_blocks)
-        within = np.arange(len(sizes)) - self._first_block[source_of]  # the block's place in its source
-        counts = np.minimum(documents[source_of] - within * block_documents, block_documents)
         self._first_document = _starts(counts)
         records = _starts(self._record_span)
-        self._record_before = records[:-1] - records[self._first_block[source_of]]
-        # The stream is in stretches: what filled shards of its own of every source, then the rest of every source.
-        source_token = self._first_token[self._first_block]
-        border = source_token[:-1] + own_tokens
-        self._stretch_token = np.concatenate([source_token[:-1], border])
-        self._stretch_place = _starts(np.concatenate([own_tokens, source_token[1:] - border]))
+        before = records_before - records[self._first_block[:-1]]
+        self._record_before = records[:-1] + np.repeat(before, num_blocks)
+        # The stream is in stretches: what filled shards of its own of every unit, then the rest of every unit.
+        unit_token = self._first_token[self._first_block]
+        border = unit_token[:-1] + own_tokens
+        self._stretch_token = np.concatenate([unit_token[:-1], border])
+        self._stretch_place = _starts(np.concatenate([own_tokens, unit_token[1:] - border]))
 
     def _check_totals(self, tokens: int) -> None:
         for what, starts, wanted in (
@@ -237,9 +277,17 @@ class DocumentIndex:
     def _numbers(self, start: int, count: int) -> tuple[_I64, int]:
         """`count` numbers of the file from byte `start` on, and the byte after them."""
         end = start + 8 * count
-        if end > self.num_bytes:
+        if count < 0 or end > self.num_bytes:
             raise self._error(f"ends within its tables, after {self.num_bytes} bytes; convert the corpus again")
         return self._data[start:end].view("<i8").astype(np.int64), end
+
+    def _table(self, start: int, num_rows: int, num_columns: int) -> tuple[_I64, int]:
+        """The columns of a table of the file, and the byte after it."""
+        table, end = self._numbers(start, num_rows * num_columns)
+        return table.reshape(num_rows, num_columns).T, end
+
+    def _foreign(self) -> CorpusError:
+        return self._error(f"is no index of the {len(self.sources)} sources in corpus.json; convert the corpus again")
 
     # Places: in the stream, and in the tokens of the sources end to end.
 
@@ -254,10 +302,11 @@ class DocumentIndex:
             if low < high:
                 yield low, low - begin + int(self._stretch_token[stretch]), high - low
 
-    def _spans(self, source: int, start: int, end: int) -> tuple[Range, ...]:
-        """Where tokens [start, end) of one source stand in the stream."""
+    def _spans(self, units: range, start: int, end: int) -> tuple[Range, ...]:
+        """Where tokens [start, end) of the units stand in the stream, as far as they are of `units`."""
         spans: list[Range] = []
-        for stretch in (source, len(self.sources) + source):
+        num_units = len(self._unit_source)
+        for stretch in (*units, *(num_units + unit for unit in units)):
             begin, stop = (int(place) for place in self._stretch_place[stretch : stretch + 2])
             shift = begin - int(self._stretch_token[stretch])
             spans.append((max(start + shift, begin), min(end + shift, stop)))
@@ -278,36 +327,72 @@ class DocumentIndex:
         first, end = (int(count) for count in self._first_document[number : number + 2])
         start, stop = (int(token) for token in self._first_token[number : number + 2])
         data = self._data[self._first_byte[number] : self._first_byte[number + 1]]
-        border = num_bytes(end - first, stop - start)
+        count, pieces, span = end - first, int(self._num_pieces[number]), int(self._record_span[number])
+        border = num_bytes(pieces, stop - start)
         try:
-            ends = decode(data[:border], end - first, stop - start)
-            records = decode(data[border:], end - first, int(self._record_span[number]))
+            piece_ends = decode(data[:border], pieces, stop - start)
+            records = decode(data[border:], count, span)
+            owners = self._owners(data[border + num_bytes(count, span) :], count, pieces)
         except (ValueError, IndexError) as error:
             raise self._error(f"is damaged in block {number} ({error}); fetch or convert the corpus again") from None
-        source = int(np.searchsorted(self._first_block, number, side="right")) - 1
-        borders = start + np.concatenate([[0], ends])
-        return _Block(first, source, borders, records + self._record_before[number])
+        unit = int(np.searchsorted(self._first_block, number, side="right")) - 1
+        borders = np.concatenate([[0], piece_ends])
+        offsets, ends = _within(np.diff(borders), owners, count) if self._is_placed else (np.zeros_like(owners), owners)
+        return _Block(first, unit, start + borders, records + self._record_before[number], owners, offsets, ends)
+
+    def _owners(self, data: NDArray[np.uint8], num_documents: int, num_pieces: int) -> _I64:
+        """Which document of a block each of its pieces is of."""
+        if not self._is_placed:
+            return np.arange(num_documents)
+        owners = data.copy().view("<u2" if num_documents < 0xFFFF else "<u4").astype(np.int64)
+        found = np.unique(owners[owners < num_documents])
+        if len(owners) != num_pieces or len(found) != num_documents or owners.max() > num_documents:
+            raise ValueError("its pieces are not those of its documents")
+        return owners
 
     def _document(self, block: _Block, index: int) -> Document:
-        start, end = (int(border) for border in block.borders[index : index + 2])
-        spans = self._spans(block.source, start, end)
+        units = range(block.unit, block.unit + 1)
+        pieces = np.flatnonzero(block.owners == index).tolist() if self._is_placed else [index]
+        spans = tuple(
+            _joined([s for piece in pieces for s in self._spans(units, *block.borders[piece : piece + 2].tolist())])
+        )
         end_of_rows = self.num_samples * self.seq_len
         return Document(
             number=block.first + index,
-            source=self.sources[block.source],
+            source=self.sources[self._unit_source[block.unit]],
             record=int(block.records[index]),
             spans=spans,
             num_dropped=sum(end - max(start, end_of_rows) for start, end in spans if end > end_of_rows),
         )
 
+    def _samples_of_placed(self, source: int, start_record: int, end_record: int) -> list[Range]:
+        """As `samples_of_span`: the pieces of its documents are in no one stretch."""
+        spans: list[Range] = []
+        units = self._units_of(source)
+        for number in range(*self._first_block[[units.start, units.stop]].tolist()):
+            before = self._record_before[number]
+            if before >= end_record or before + self._record_span[number] < start_record:
+                continue
+            block = self._block(number)
+            first, last = np.searchsorted(block.records, [start_record, end_record])
+            for piece in np.flatnonzero((block.owners >= first) & (block.owners < last)).tolist():
+                spans += self._spans(range(block.unit, block.unit + 1), *block.borders[piece : piece + 2].tolist())
+        return self._samples(tuple(sorted(spans)))
+
     def _find(self, source: int, record: int) -> tuple[_Block | None, int]:
         """The first document of a source from `record` on: its block, and its place there (n if it has no such one)."""
-        start, end = self._first_block[source : source + 2]
+        units = self._units_of(source)
+        start, end = self._first_block[units.start], self._first_block[units.stop]
         if start == end:
             return None, 0
         number = int(np.searchsorted(self._record_before[start:end], record)) - 1
         block = self._block(int(start) + max(number, 0))
         return block, int(np.searchsorted(block.records, record))
+
+    def _units_of(self, source: int) -> range:
+        """The units of a source, which follow one another."""
+        first, last = np.searchsorted(self._unit_source, [source, source + 1])
+        return range(int(first), int(last))
 
     def _source(self, source: str | int) -> int:
         if isinstance(source, int):
@@ -338,6 +423,16 @@ def _starts(sizes: _I64) -> _I64:
     return np.concatenate([[0], np.cumsum(sizes)])
 
 
+def _within(lengths: _I64, owners: _I64, num_documents: int) -> tuple[_I64, _I64]:
+    """Of pieces of such lengths how many tokens of their document precede each, and which are the last of theirs."""
+    order = np.argsort(owners, kind="stable")
+    before = np.concatenate([[0], np.cumsum(lengths[order])])
+    first = np.searchsorted(owners[order], np.arange(num_documents + 1))  # of each document, and of the filling
+    offsets = np.empty_like(lengths)
+    offsets[order] = before[:-1] - before[first][owners[order]]
+    return offsets, np.sort(order[first[1:] - 1])
+
+
 def _joined(ranges: list[Range]) -> list[Range]:
     """Ascending ranges without the empty ones, those that touch made one."""
     joined: list[Range] = []
@@ -356,7 +451,7 @@ def _read_manifest(folder: Path) -> _Manifest:
     try:
         data: dict[str, Any] = json.loads(path.read_bytes())
         samples, seq_len = int(data["samples"]), int(data["parameters"]["seq_len"])
-        filled = "rows" in data["parameters"]  # each document is an example, filled up to a row
+        filled = {"rows", "packing"} & data["parameters"].keys()  # rows are whole from the start, and filled up
         manifest = _Manifest(
             sources=tuple(str(source["path"]) for source in data["sources"]),
             documents=int(data["documents"]),

@@ -1,62 +1,66 @@
-"""One unit of work: an input file becomes a folder of shards, or nothing.
+"""One part: what a unit of a source becomes, a folder of shards, or nothing.
 
-`convert_part` is a function of the file's bytes and the `Recipe`: same folder, byte for byte, on any
-machine, in any process, at any time. The folder appears by one rename, after all of it is on disk:
+`convert_part` is a function of the unit's bytes, the `PartSettings` and what curation removes: same folder, byte for
+byte, on any machine, in any process, at any time. The folder appears by one rename, after all of it is on disk:
 
-    part.json               the source, and counts and shards of each split (`PartResult`)
+    part.json               the unit, and counts and shards of each split (`PartResult`)
+    skipped.jsonl           the bad records that were left out, the first of each kind
     train.00000.mds ...     full shards of the split, in document order
-    train.rest.npy          what is behind them, too little for a shard: tokens, or whole rows of examples
+    train.rest.mds          what is behind them, too little for a shard: tokens, or whole rows, behind the head of one
     train.unigram.npy       int64 [vocab_size], how often each token stands in all of these
     train.documents.bin     the record and the length of every document in them (`shards.documents`)
 
 and the same for `holdout`. A document is held out when the first 64 bits of BLAKE2b over its text are
-below the recipe's threshold: equal texts always land on the same side, in whatever file they are.
+below the settings' threshold: equal texts always land on the same side, in whatever file they are.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from hashlib import blake2b
-from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from shards.documents import DocumentsWriter
-from shards.durable import publish_folder, write_chunks, write_file, writing
-from shards.errors import RecordError, SourceError
-from shards.examples import is_token, make_rows
-from shards.mds import RowFormat, Shard, write_shard
-from shards.packing import RowPacker, end_documents
-from shards.sources import Block, identify, place, read_blocks
+from shards.durable import publish_folder, write_file, writing
+from shards.errors import SourceError
+from shards.mds import RowFormat, Shard
+from shards.sources import Fault, OnBad, Unit, read_blocks, stat_source, stop_at
+from shards.sources.blocks import MAX_RECORD_BYTES
+from shards.splits import SplitResult, SplitWriter
 from shards.templates import Template
+from shards.texts import Texts, are_held_out, make_texts
 from shards.tokenizer import Encoder, Tokenizer
 
 __all__ = [
-    "BATCH_BYTES",
     "HOLDOUT",
+    "LISTED",
+    "SKIP",
+    "SKIPPED",
+    "STOP",
     "TRAIN",
+    "Part",
     "PartResult",
-    "Recipe",
-    "SplitResult",
+    "PartSettings",
+    "PartWork",
     "convert_part",
-    "encode_array",
-    "is_held_out",
     "read_part",
 ]
 
 TRAIN, HOLDOUT = "train", "holdout"
-BATCH_BYTES = 1 << 20
+STOP, SKIP = "stop", "skip"
+SKIPPED = "skipped.jsonl"
+LISTED = 1000
+"""How many bad records of each kind are listed; all are counted."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
+class PartSettings:
     """Everything but the input that decides the bytes of a part.
 
     Attributes:
@@ -64,12 +68,16 @@ class Recipe:
         tokenizer: makes tokens of the text.
         row_format: rows and shards.
         holdout_threshold: documents whose 64-bit hash is below it are held out; 0 for none.
+        on_error: at a bad record `stop`, or `skip` it.
+        max_record_bytes: a line of more is a bad record.
     """
 
     template: Template
     tokenizer: Tokenizer
     row_format: RowFormat
     holdout_threshold: int
+    on_error: str = STOP
+    max_record_bytes: int = MAX_RECORD_BYTES
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -78,146 +86,133 @@ class Recipe:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SplitResult:
-    """Counts of one split of one part; `tokens` are all of its documents', end-of-text included."""
-
-    documents: int
-    text_bytes: int
-    tokens: int
-    shards: tuple[Shard, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
 class PartResult:
-    """What `part.json` holds; `bytes`, `mtime_ns` and `sha256` are those of the source when it was read."""
+    """What `part.json` holds.
 
-    path: str
-    bytes: int
-    mtime_ns: int
+    Attributes:
+        source, start, end, version, sha256: the unit, the version of its source and the hash of its bytes.
+        raw_bytes: what was read, unpacked.
+        numbers: lines or rows. records: those that hold something, of which `empty` have no text,
+            `removed` were left out by the curation step of that name, and `skipped` are bad, by kind.
+        splits: by name.
+    """
+
+    source: str
+    start: int
+    end: int
+    version: str
     sha256: str
+    raw_bytes: int
+    numbers: int
     records: int
     empty: int
+    removed: dict[str, int]
+    skipped: dict[str, int]
     splits: dict[str, SplitResult]
 
 
-def is_held_out(document: bytes, threshold: int) -> bool:
-    """Whether `document` (UTF-8, stripped) belongs to the held-out split."""
-    return int.from_bytes(blake2b(document, digest_size=8).digest(), "big") < threshold
+@dataclass(frozen=True)
+class Part:
+    """One job: the unit, the folder that it becomes, and, under curation, what of it is removed (`_Removed`)."""
 
+    unit: Unit
+    folder: Path
+    number: int = 0
+    curation: Path | None = None
 
-def encode_array(array: NDArray[Any]) -> bytes:
-    """`array` as the bytes of an .npy file."""
-    buffer = BytesIO()
-    np.save(buffer, array, allow_pickle=False)
-    return buffer.getvalue()
+    def __str__(self) -> str:
+        return str(self.unit)
 
 
 @dataclass(frozen=True)
-class _Document:
-    """The stripped text of a record, UTF-8, and how many of its characters are the prompt."""
+class PartWork:
+    """Converts parts (`shards.engines.Work`). One encoder a worker serves all its parts: it gets faster as it goes."""
 
-    text: bytes
-    num_prompt_characters: int
+    settings: PartSettings
+    step_names: tuple[str, ...] = ()
+
+    def start(self) -> Callable[[Part, Callable[[int, int], None]], None]:
+        """Load the tokenizer; returns what converts a part."""
+        encoder = Encoder(self.settings.tokenizer)
+
+        def convert(part: Part, on_progress: Callable[[int, int], None]) -> None:
+            convert_part(part, self.settings, encoder, on_progress, step_names=self.step_names)
+
+        return convert
 
 
-class _SplitWriter:
-    """Takes documents, writes the files of one split into `folder`."""
+class _Faults:
+    """Counts bad records by kind, and keeps the first of each."""
 
-    def __init__(self, folder: Path, name: str, recipe: Recipe, encoder: Encoder) -> None:
-        self._folder, self._name = folder, name
-        self._recipe, self._encoder = recipe, encoder
-        form = recipe.row_format
-        self._packer = RowPacker(seq_len=form.row_size, num_rows=form.rows_per_shard, dtype=form.dtype)
-        self._counts = np.zeros(recipe.tokenizer.vocab_size, np.int64)
-        self._shards: list[Shard] = []
-        self._documents_writer = DocumentsWriter()
-        self._batch: list[_Document] = []
-        self._records: list[int] = []
-        self._batch_bytes = self._documents = self._text_bytes = self._tokens = 0
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self.num_records = 0
+        self._listed: list[Fault] = []
 
-    def add(self, document: _Document, record: int) -> None:
-        self._batch.append(document)
-        self._records.append(record)
-        self._batch_bytes += len(document.text)
-        if self._batch_bytes >= BATCH_BYTES:
-            self._encode()
+    def __call__(self, fault: Fault) -> None:
+        self.counts[fault.kind] += 1
+        self.num_records += not fault.is_of_source
+        if self.counts[fault.kind] <= LISTED:
+            self._listed.append(fault)
 
-    def _encode(self) -> None:
-        stream = self._examples() if self._recipe.row_format.has_examples else self._stream()
-        self._documents += len(self._batch)
-        self._text_bytes += self._batch_bytes
-        self._batch, self._records, self._batch_bytes = [], [], 0
-        for rows in self._packer.add(stream):
-            self._write(rows)
+    def encode(self) -> bytes:
+        listed = sorted(self._listed, key=lambda fault: fault.number)  # a block tells what is no record first
+        return b"".join(json.dumps(asdict(fault)).encode() + b"\n" for fault in listed)
 
-    def _stream(self) -> NDArray[Any]:
-        """The documents of the batch end to end."""
-        ids, offsets = self._encoder.encode([document.text for document in self._batch])
-        stream = end_documents(ids, offsets, self._recipe.tokenizer.eos_id, self._recipe.row_format.dtype)
-        self._count(stream, np.diff(offsets) + 1, len(stream))
-        return stream
 
-    def _examples(self) -> NDArray[Any]:
-        """The rows of the batch end to end; in the document index each document is as long as its row."""
-        ids, offsets, prompts = self._encoder.encode_examples(
-            [document.text for document in self._batch], [document.num_prompt_characters for document in self._batch]
-        )
-        row_format = self._recipe.row_format
-        seq_len, eos_id = row_format.seq_len, self._recipe.tokenizer.eos_id
-        rows = make_rows(ids, offsets, prompts, eos_id=eos_id, seq_len=seq_len, dtype=row_format.dtype)
-        tokens = rows[:, -seq_len:][is_token(rows)]
-        self._count(tokens, np.full(len(rows), seq_len), len(ids) + len(rows))
-        return rows.reshape(-1)
+class _Removed:
+    """What curation takes out of one unit."""
 
-    def _count(self, kept: NDArray[Any], lengths: NDArray[np.int64], num_tokens: int) -> None:
-        self._counts += np.bincount(kept, minlength=len(self._counts))
-        self._documents_writer.add(self._records, lengths)
-        self._tokens += num_tokens
+    def __init__(self, part: Part, step_names: tuple[str, ...]) -> None:
+        from shards.curation import read_removed
 
-    def _write(self, rows: NDArray[Any]) -> None:
-        path = self._folder / f"{self._name}.{len(self._shards):05}.mds"
-        self._shards.append(write_shard(path, rows, self._recipe.row_format))
+        assert part.curation is not None
+        removed = read_removed(part.curation, part.number)
+        self._records, self._steps = removed.records, removed.steps
+        self._names = step_names
+        self.counts: Counter[str] = Counter(dict.fromkeys(step_names, 0))
 
-    def finish(self) -> SplitResult:
-        self._encode()
-        rest = self._packer.finish()
-        write_file(self._folder / f"{self._name}.rest.npy", encode_array(rest))
-        write_file(self._folder / f"{self._name}.unigram.npy", encode_array(self._counts))
-        write_chunks(self._folder / f"{self._name}.documents.bin", self._documents_writer.finish())
-        return SplitResult(
-            documents=self._documents,
-            text_bytes=self._text_bytes,
-            tokens=self._tokens,
-            shards=tuple(self._shards),
-        )
+    def filter(self, texts: Texts) -> Texts:
+        """`texts` without those that are removed, which are counted."""
+        if not len(self._records) or not texts.numbers:
+            return texts
+        numbers = np.array(texts.numbers)
+        places = np.minimum(np.searchsorted(self._records, numbers), len(self._records) - 1)
+        is_removed = self._records[places] == numbers
+        for step, count in enumerate(np.bincount(self._steps[places[is_removed]], minlength=len(self._names))):
+            self.counts[self._names[step]] += int(count)
+        return texts.select(np.flatnonzero(~is_removed).tolist())
 
 
 def convert_part(
-    source: Path,
-    folder: Path,
-    recipe: Recipe,
+    part: Part,
+    settings: PartSettings,
     encoder: Encoder,
     on_progress: Callable[[int, int], None] = lambda read_bytes, text_bytes: None,
+    *,
+    step_names: tuple[str, ...] = (),
 ) -> None:
-    """Convert the file `source` into `folder`, which must not exist.
+    """Convert one part and publish its folder.
 
     Args:
-        source: the input file.
-        folder: where the result is published.
-        recipe: how to convert.
-        encoder: of `recipe.tokenizer`; kept by the caller from part to part, for speed.
-        on_progress: told the bytes of the file read and the bytes of text taken since its last call.
+        part: what, and where to.
+        settings: how.
+        encoder: of `settings.tokenizer`; kept by the caller from part to part, for speed.
+        on_progress: told the bytes of the unit read and the bytes of text taken since its last call.
+        step_names: of the curation.
 
     Raises:
         SourceError, RecordError: the input cannot be converted; nothing is published.
         StorageError: the output cannot be written; nothing is published.
     """
-    staging = folder.with_name(f"{folder.name}.{os.getpid()}.tmp")
+    folder = part.folder
+    # Of no other worker's name, on any machine: one that was given up may still be at it.
+    staging = folder.with_name(f"{folder.name}.{os.uname().nodename}.{os.getpid()}.tmp")
     with writing(staging):
         shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir(parents=True)
     try:
-        result = _convert_into(staging, source, recipe, encoder, on_progress)
+        result = _convert_into(staging, part, settings, encoder, on_progress, step_names)
         if read_part(folder) != result:  # else a worker of a killed run was first, with the same bytes
             write_file(staging / "part.json", json.dumps(asdict(result), indent=1).encode())
             publish_folder(staging, folder)
@@ -226,48 +221,69 @@ def convert_part(
 
 
 def _convert_into(
-    staging: Path, source: Path, recipe: Recipe, encoder: Encoder, on_progress: Callable[[int, int], None]
+    staging: Path,
+    part: Part,
+    settings: PartSettings,
+    encoder: Encoder,
+    on_progress: Callable[[int, int], None],
+    step_names: tuple[str, ...],
 ) -> PartResult:
-    before = source.stat()
-    identity = identify(source)
-    writers = {name: _SplitWriter(staging, name, recipe, encoder) for name in recipe.splits}
-    records = empty = position = 0
-    for block in read_blocks(source, recipe.template.fields):
-        documents = _documents(source, block, recipe.template)
-        for number, document in documents.items():
-            held = HOLDOUT in writers and is_held_out(document.text, recipe.holdout_threshold)
-            writers[HOLDOUT if held else TRAIN].add(document, number)
-        records += len(block.records)
-        empty += len(block.records) - len(documents)
-        on_progress(block.position - position, sum(len(document.text) for document in documents.values()))
+    unit = part.unit
+    _check_unchanged(unit)
+    writers = {
+        name: SplitWriter(staging, name, settings.row_format, settings.tokenizer, encoder) for name in settings.splits
+    }
+    faults, digest = _Faults(), hashlib.sha256()
+    removed = _Removed(part, step_names) if part.curation else None
+    on_bad: OnBad = faults if settings.on_error == SKIP else stop_at(unit)
+    num_texts = num_empty = position = raw_bytes = last_number = 0
+    blocks = read_blocks(
+        unit, settings.template.fields, on_bad, max_record_bytes=settings.max_record_bytes, digest=digest
+    )
+    for block in blocks:
+        texts, empty = make_texts(block, settings.template, on_bad, with_prompts=settings.row_format.has_examples)
+        num_texts += len(texts.texts)
+        if removed:
+            texts = removed.filter(texts)
+        _distribute(texts, writers, settings.holdout_threshold)
+        num_empty += empty
+        raw_bytes += block.raw_bytes
+        last_number = block.last_number
+        on_progress(block.position - position, texts.num_bytes)
         position = block.position
     splits = {name: writer.finish() for name, writer in writers.items()}
-    if (after := source.stat()).st_mtime_ns != before.st_mtime_ns or after.st_size != before.st_size:
-        raise SourceError(f"{source} changed while it was read; run again when it is at rest", path=str(source))
+    _check_unchanged(unit)
+    write_file(staging / SKIPPED, faults.encode())
     return PartResult(
-        path=str(source),
-        bytes=identity.bytes,
-        mtime_ns=before.st_mtime_ns,
-        sha256=identity.sha256,
-        records=records,
-        empty=empty,
+        source=unit.source,
+        start=unit.start,
+        end=unit.end,
+        version=unit.stamp.version,
+        sha256=digest.hexdigest(),
+        raw_bytes=raw_bytes,
+        numbers=last_number,
+        records=num_texts + num_empty + faults.num_records,
+        empty=num_empty,
+        removed=dict(removed.counts) if removed else {},
+        skipped=dict(sorted(faults.counts.items())),
         splits=splits,
     )
 
 
-def _documents(source: Path, block: Block, template: Template) -> dict[int, _Document]:
-    """Documents of `block` by the number of their record, without the empty ones."""
-    documents = {}
-    for number, record in zip(block.numbers, block.records, strict=True):
-        try:
-            prompt, output = template.split(record)
-        except RecordError as error:
-            raise RecordError(f"{place(source, number)}: {error}", path=str(source), number=number) from None
-        whole = prompt + output
-        if text := whole.strip():
-            stripped = len(whole) - len(whole.lstrip())
-            documents[number] = _Document(text.encode(), min(max(len(prompt) - stripped, 0), len(text)))
-    return documents
+def _distribute(texts: Texts, writers: dict[str, SplitWriter], holdout_threshold: int) -> None:
+    if HOLDOUT not in writers:
+        writers[TRAIN].add(texts)
+        return
+    held = are_held_out(texts.texts, holdout_threshold)
+    if any(held):
+        writers[HOLDOUT].add(texts.select([place for place, is_held in enumerate(held) if is_held]))
+        texts = texts.select([place for place, is_held in enumerate(held) if not is_held])
+    writers[TRAIN].add(texts)
+
+
+def _check_unchanged(unit: Unit) -> None:
+    if stat_source(unit.source) != unit.stamp:
+        raise SourceError(f"{unit.source} changed while it was read; run again when it is at rest", path=unit.source)
 
 
 def read_part(folder: Path) -> PartResult | None:
@@ -277,7 +293,13 @@ def read_part(folder: Path) -> PartResult | None:
     except FileNotFoundError:
         return None
     splits = {
-        name: SplitResult(**{**split, "shards": tuple(Shard(**shard) for shard in split["shards"])})
+        name: SplitResult(
+            **{
+                **split,
+                "lengths": tuple(split["lengths"]),
+                "shards": tuple(Shard(**shard) for shard in split["shards"]),
+            }
+        )
         for name, split in data.pop("splits").items()
     }
     return PartResult(**data, splits=splits)

@@ -1,27 +1,32 @@
-"""Text templates: which fields of a record make its document, in the real schemas of each corpus.
+"""Text templates: which fields of a record make its document.
 
-A template is data: a name and its alternatives in order. An alternative is a format string whose places
-name fields, `{question}`, or a field and a rule that makes text of it; `{}` adds nothing and says that the
-prompt ends there and the output begins (without it a document has no prompt):
+A template is data, and stands in a recipe (`shards.recipes`): a name and its alternatives in order. An alternative is a
+format string whose places name fields, `{question}`, or a field and a rule that makes text of it; `{}` adds nothing and
+says that the prompt ends there and the output begins (without it a document has no prompt); `{{` and `}}` are braces:
 
     {field}               text, number, or a boolean as yes/no
-    {field:first}         the first of a list, or the text itself
-    {field:join}          a list of texts, a blank line between them
-    {field:rest}          the same of all but the first
+    {field.inner}         a field of an object (unless the record has a field of just this name)
+    {field:first}         the first of a list, or the text itself; of a conversation all before the first answer
+    {field:rest}          the list without its first, a blank line between; of a conversation the first answer and on
+    {field:join}          all of a list or conversation, a blank line between
     {field:decoded}       the first of a list that is written as JSON in a text (APPS)
     {field:at other}      the item of a list whose index stands in `other`
     {field:labelled other}  of {"text": [...], "label": [...]} the text whose label stands in `other`
 
-An alternative *fits* a record when every place gives text: the fields are there, not null, and of the
-right type. The first alternative that fits with no place blank wins; if all of them have a blank place,
-the first that fits. So `input: ""` of an instruction falls through to the form without input. A record
-that nothing fits is a `RecordError`. Other fields of a record are never looked at.
+A conversation is a list of texts, which take turns, or of objects with `role` and `content`, or `from` and `value`; in
+objects an answer is what an assistant (or gpt, model, bot, ...) says. A turn that is null says nothing.
+
+An alternative *fits* a record when every place gives text: the fields are there, not null, and of the right type. The
+first alternative that fits with no place blank wins; if all of them have a blank place, the first that fits. So
+`input: ""` of an instruction falls through to the form without input. If none fits but one would if a field were not
+null, the document is empty, as an empty text is. A record that nothing fits otherwise is a `RecordError`. Other fields
+of a record are never looked at.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from string import Formatter
@@ -29,67 +34,13 @@ from typing import Any
 
 from shards.errors import CallError, RecordError
 
-__all__ = ["TEMPLATES", "Template", "find_template"]
-
-TEMPLATES: Mapping[str, tuple[str, ...]] = {
-    "text": ("{text}",),
-    # The six midtraining corpora.
-    "c4": ("{text}",),
-    "starcoder": (
-        "{content}",
-        "{prompt}{canonical_solution}",  # HumanEval, MBXP
-        "{nl}\n\n{code}",  # CONCODE
-        "{prompt}",
-    ),
-    "math": (
-        "{instruction}\n\n{output}",  # MathInstruct
-        "{question}\n\n{generated_solution}",  # OpenMathInstruct-1
-        "{problem}\n\n{solution}",  # MATH
-        "{problem}\n{options}\n\n{rationale}",  # MathQA
-        "{prompt}{canonical_solution}",  # MathQA-Python
-        "{body} {question}\n\n{formula}\n{answer}",  # ASDiv
-        "{Body} {Question}\n\n{Equation} = {Answer}",  # SVAMP
-        "{question}\n\n{output}",  # MetaMath
-        "{question}\n\n{inv_question_pred_answer}",
-        "{question}\n\n{answer}",  # GSM8K
-    ),
-    "flan": (
-        "{inputs}\n\n{targets}",  # FLAN Collection
-        "{question}\n\n{chain_of_thought}\n{answer}",  # its chain-of-thought part
-        "{instruction}\n{input}\n\n{output}",  # Alpaca
-        "{instruction}\n\n{output}",
-        "{prompt}{response}",  # Dolly, HH-RLHF: the prompt ends with "### Response:\n"
-    ),
-    "knowledgeqa": (
-        "{instruction} {output}",  # MiniCPM's decay-stage parts
-        "{text}",  # Stack Exchange
-        "{passage}\n{question} {answer}",  # BoolQ
-        "{question} {answer:first}",  # TriviaQA, Natural Questions
-        "{question} {answer}",
-        "{context} {answer}",  # TriviaQA for in-context evaluation
-        "{context} {continuation}",  # QA-Wikidata
-        "{query} {choices:at gold}",  # ARC
-        "{question_stem} {choices:labelled answerKey}",  # OpenBookQA
-    ),
-    "dclm": ("{text}",),
-    # Fine-tuning and evaluation sets: prompt and output.
-    "pycode": (
-        "{doc}\n\n{}{code}",  # CoSQA
-        "{code}",  # CodeSearchNet: the docstring is part of the function
-        "{whole_func_string}",  # CodeSearchNet, hub form
-    ),
-    "gsm8k": ("{question}\n\n{}{answer}",),
-    "lima": ("{conversations:first}\n\n{}{conversations:rest}", "{conversations:join}"),
-    "sciq": ("{support}\n\n{question}{} {correct_answer}", "{question}{} {correct_answer}"),
-    "apps": (
-        "Problem: {question}\n\nSolution: {}{solutions:decoded}",
-        "Problem: {question}",
-        "Problem: {prompt}\n\nSolution: {}{canonical_solution}",  # CodeContests
-        "Problem: {prompt}",
-    ),
-}
+__all__ = ["RULES", "TEMPLATES", "Template", "find_template"]
 
 Record = Mapping[str, Any]
+
+_ANSWERERS = frozenset({"assistant", "gpt", "chatgpt", "model", "bot", "ai", "bing", "bard"})
+_SEPARATOR = "\n\n"
+_MISSING = object()
 
 
 def _plain(value: Any, _other: Any) -> str | None:
@@ -101,19 +52,44 @@ def _plain(value: Any, _other: Any) -> str | None:
 
 
 def _first(value: Any, _other: Any) -> str | None:
-    if isinstance(value, list):
-        return _plain(value[0], None) if value else None
-    return value if isinstance(value, str) else None
-
-
-def _join(value: Any, _other: Any) -> str | None:
-    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        return None
-    return "\n\n".join(value)
+    if not isinstance(value, list):
+        return value if isinstance(value, str) else None
+    if _is_conversation(value):
+        return _said(value[: _first_answer(value)])
+    return _plain(value[0], None) if value else None
 
 
 def _rest(value: Any, _other: Any) -> str | None:
-    return _join(value[1:], None) if isinstance(value, list) and len(value) > 1 else None
+    if not isinstance(value, list) or _is_mixed(value):
+        return None
+    return _said(value[_first_answer(value) if _is_conversation(value) else 1 :])
+
+
+def _join(value: Any, _other: Any) -> str | None:
+    return _said(value) if isinstance(value, list) and not _is_mixed(value) else None
+
+
+def _is_conversation(value: list[Any]) -> bool:
+    return bool(value) and all(isinstance(turn, dict) for turn in value)
+
+
+def _is_mixed(value: list[Any]) -> bool:
+    return len({isinstance(turn, dict) for turn in value}) > 1
+
+
+def _first_answer(turns: list[Any]) -> int:
+    """Which turn is the first answer; of none, or of one without a question, the number of turns."""
+    speakers = [turn.get("role", turn.get("from")) for turn in turns]
+    found = next((number for number, who in enumerate(speakers) if str(who).lower() in _ANSWERERS), 0)
+    return found or len(turns)
+
+
+def _said(turns: list[Any]) -> str | None:
+    """What is said in `turns`, texts or objects; None if there are none, or one of another kind."""
+    texts = [turn.get("content", turn.get("value")) if isinstance(turn, dict) else turn for turn in turns]
+    if not texts or not all(isinstance(text, str | None) for text in texts):
+        return None
+    return _SEPARATOR.join(text for text in texts if text is not None)
 
 
 def _decoded(value: Any, _other: Any) -> str | None:
@@ -136,15 +112,17 @@ def _labelled(value: Any, label: Any) -> str | None:
         return None
 
 
-_RULES: Mapping[str, Callable[[Any, Any], str | None]] = {
+#: How a field becomes text, by the name of the rule. Those of `_WITH_OTHER` look at a second field.
+RULES: Mapping[str, Callable[[Any, Any], str | None]] = {
     "": _plain,
     "first": _first,
-    "join": _join,
     "rest": _rest,
+    "join": _join,
     "decoded": _decoded,
     "at": _at,
     "labelled": _labelled,
 }
+_WITH_OTHER = frozenset({"at", "labelled"})
 
 
 @dataclass(frozen=True)
@@ -158,10 +136,21 @@ class _Place:
 
 
 def _parse(alternative: str) -> tuple[_Place, ...]:
+    """The places of `alternative`. Raises ValueError, which says what is wrong with it."""
     places = []
-    for literal, field, spec, _ in Formatter().parse(alternative):
+    for literal, field, spec, conversion in Formatter().parse(alternative):
         rule, _, other = (spec or "").partition(" ")
+        if conversion or (field and set(field) & set("[]{}")) or (rule and not field):
+            raise ValueError(f"a place is {{field}}, {{field:rule}} or {{}}, found {{{field}...}}")
+        if rule not in RULES:
+            raise ValueError(f"unknown rule {rule!r}; known: {', '.join(name for name in RULES if name)}")
+        if bool(other) != (rule in _WITH_OTHER):
+            raise ValueError(f"the rule {rule!r} {'wants' if rule in _WITH_OTHER else 'takes no'} second field")
         places.append(_Place(literal, field, rule, other or None))
+    if not any(place.field for place in places):
+        raise ValueError("it names no field")
+    if sum(place.field == "" for place in places) > 1:
+        raise ValueError("a prompt ends once, {} may stand once")
     return tuple(places)
 
 
@@ -170,22 +159,44 @@ class Template:
     """A named template.
 
     Attributes:
-        name: its key in `TEMPLATES`.
-        alternatives: format strings, in order of preference.
+        name: that of its recipe, or `text`.
+        alternatives: format strings, tried in order.
+
+    Raises:
+        CallError: an alternative is no format string of this kind.
     """
 
     name: str
     alternatives: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if not self.alternatives:
+            raise CallError(f"template {self.name!r} has no alternative")
+        for alternative in self.alternatives:
+            try:
+                _parse(alternative)
+            except ValueError as error:
+                raise CallError(f"template {self.name!r}, {alternative!r}: {error}") from None
 
     @cached_property
     def _parsed(self) -> tuple[tuple[_Place, ...], ...]:
         return tuple(_parse(alternative) for alternative in self.alternatives)
 
     @cached_property
-    def fields(self) -> frozenset[str]:
-        """All fields that an alternative can read."""
+    def names(self) -> frozenset[str]:
+        """All fields that an alternative can read, as it writes them."""
         places = [place for alternative in self._parsed for place in alternative]
         return frozenset(name for place in places for name in (place.field, place.other) if name)
+
+    @cached_property
+    def fields(self) -> frozenset[str]:
+        """All fields of a record that an alternative can read: of `a.b` the field `a` too."""
+        return self.names | {name.partition(".")[0] for name in self.names}
+
+    @property
+    def has_prompt(self) -> bool:
+        """Whether an alternative says where its prompt ends."""
+        return any(place.field == "" for places in self._parsed for place in places)
 
     def render(self, record: Record) -> str:
         """The document of `record`, not stripped; raises RecordError as `split` does."""
@@ -198,16 +209,20 @@ class Template:
             RecordError: no alternative fits; the message names the fields wanted and those found.
         """
         fallback = None
+        only_null = False
         for places in self._parsed:
             text, blank = _fill(places, record)
             if text is None:
+                only_null = only_null or blank
                 continue
             if not blank:
                 return text
             fallback = text if fallback is None else fallback
-        if fallback is None:
-            raise RecordError(self._misfit(record))
-        return fallback
+        if fallback is not None:
+            return fallback
+        if only_null:
+            return "", ""
+        raise RecordError(self._misfit(record))
 
     def _misfit(self, record: Record) -> str:
         wanted = " or ".join(
@@ -221,26 +236,70 @@ class Template:
 
 
 def _fill(places: tuple[_Place, ...], record: Record) -> tuple[tuple[str, str] | None, bool]:
-    """Prompt and output by one alternative, None if it does not fit, and whether a place is blank."""
+    """Prompt and output by one alternative, and whether a place is blank.
+
+    None for both texts if it does not fit; then the second says whether that is so because of nulls alone.
+    """
     pieces: list[str] = []
     border = 0
-    blank = False
+    blank = null = False
     for place in places:
         pieces.append(place.literal)
         if not place.field:
             border = border if place.field is None else len(pieces)
             continue
-        value = record.get(place.field)
-        text = _RULES[place.rule](value, record.get(place.other) if place.other else None)
+        value = _look_up(record, place.field)
+        other = _look_up(record, place.other) if place.other else None
+        if value is None or (place.other and other is None):
+            null = True
+            continue
+        text = RULES[place.rule](value, other)
         if text is None:
             return None, False
         blank = blank or not text or text.isspace()
         pieces.append(text)
+    if null:
+        return None, True
     return ("".join(pieces[:border]), "".join(pieces[border:])), blank
+
+
+def _look_up(record: Record, name: str) -> Any:
+    """The value of the field `name`, or of `a.b` the field b of the object a; `_MISSING` if there is none."""
+    value = record.get(name, _MISSING)
+    if value is not _MISSING or "." not in name:
+        return value
+    value = record
+    for part in name.split("."):
+        if value is None:
+            return None
+        value = value.get(part, _MISSING) if isinstance(value, Mapping) else _MISSING
+    return value
 
 
 def _kind(value: Any) -> str:
     return "null" if value is None else {"str": "text", "dict": "object"}.get(t := type(value).__name__, t)
+
+
+class _Shipped(Mapping[str, tuple[str, ...]]):
+    """Alternatives of the templates that the shipped recipes hold; a recipe is read when it is asked for."""
+
+    def __getitem__(self, name: str) -> tuple[str, ...]:
+        from shards.recipes import find_recipe, recipe_names
+
+        if name not in recipe_names():
+            raise KeyError(name)
+        return find_recipe(name).template.alternatives
+
+    def __iter__(self) -> Iterator[str]:
+        from shards.recipes import recipe_names
+
+        return iter(recipe_names())
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+TEMPLATES: Mapping[str, tuple[str, ...]] = _Shipped()
 
 
 def find_template(name: str | None, corpus: str) -> Template:

@@ -8,6 +8,7 @@ agree with itself. Nothing is written.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,11 +20,21 @@ from mixer.documents import DocumentIndex
 from mixer.storage.integrity import MARKS
 from mixer.storage.locks import FILE_NAME as LOCK
 from shards.documents import as_corpus_error, open_index
-from shards.errors import CorpusError, SourceError
+from shards.errors import CorpusError
 from shards.examples import is_token
-from shards.manifest import DOCUMENTS, INDEX, MANIFEST, UNIGRAM, Manifest, fingerprint, read_manifest, read_unigram
-from shards.mds import encode_index, read_rows, shard_name
-from shards.sources import identify
+from shards.hashing import identify
+from shards.manifest import (
+    DOCUMENTS,
+    INDEX,
+    MANIFEST,
+    SKIPPED,
+    UNIGRAM,
+    Manifest,
+    read_manifest,
+    read_unigram,
+)
+from shards.mds import Shard, encode_index, read_rows, read_shard, shard_file, shard_name
+from shards.tallies import check_lengths, check_manifest
 
 __all__ = ["verify"]
 
@@ -40,8 +51,10 @@ def verify(folder: Path, on_progress: Callable[[int], None] = lambda num_bytes: 
     """
     manifest = read_manifest(folder)
     counts = np.zeros(manifest.parameters["vocab_size"], np.int64)
-    faults = [*_check_manifest(folder, manifest), *_check_index(folder, manifest)]
+    faults = [*check_manifest(folder, manifest), *_check_index(folder, manifest)]
     documents = _open_documents(folder, manifest, faults)
+    if documents:
+        faults.extend(check_lengths(folder, manifest, documents))
     first_sample = 0
     for number, shard in enumerate(manifest.shards):
         found = [*_check_shard(folder, manifest, number, counts)]
@@ -52,32 +65,20 @@ def verify(folder: Path, on_progress: Callable[[int], None] = lambda num_bytes: 
         faults.extend(found)
         first_sample += shard.samples
         on_progress(shard.bytes)
+    counts[manifest.parameters["eos_id"]] -= manifest.padding_tokens
     faults.extend(_check_unigram(folder, manifest, counts))
-    known = {INDEX, MANIFEST, UNIGRAM, *(shard_name(number) for number in range(len(manifest.shards)))}
+    names = [shard_file(folder / shard_name(n), manifest.row_format).name for n in range(len(manifest.shards))]
+    known = {INDEX, MANIFEST, UNIGRAM, *names}
     if manifest.documents_sha256 is not None:
         known.add(DOCUMENTS)
+    if manifest.skipped_sha256 is not None:
+        known.add(SKIPPED)
+        if not (folder / SKIPPED).is_file() or identify(folder / SKIPPED).sha256 != manifest.skipped_sha256:
+            faults.append(f"{folder / SKIPPED}: is not the file of this manifest")
     known |= {MARKS, LOCK}  # readers leave them, and whoever sees them may remove them
     extra = sorted(path for path in folder.iterdir() if path.name not in known)
     faults.extend(f"{path}: not in the manifest; remove it" for path in extra)
     return faults
-
-
-def _check_manifest(folder: Path, manifest: Manifest) -> Iterator[str]:
-    path = folder / MANIFEST
-    samples = sum(shard.samples for shard in manifest.shards)
-    seq_len = manifest.row_format.seq_len
-    if samples != manifest.samples:
-        yield f"{path}: says {manifest.samples} samples, its shards add up to {samples}"
-    if manifest.row_format.has_examples:
-        if manifest.documents != samples:
-            yield f"{path}: says {manifest.documents} documents, each has one of the {samples} samples"
-    elif manifest.tokens != samples * seq_len + manifest.dropped_tokens or not 0 <= manifest.dropped_tokens < seq_len:
-        yield (
-            f"{path}: says {manifest.tokens} tokens, {manifest.dropped_tokens} of them dropped; "
-            f"{samples} samples of {seq_len} are {samples * seq_len}"
-        )
-    if fingerprint(manifest.row_format, manifest.shards) != manifest.fingerprint:
-        yield f"{path}: its fingerprint is not that of the shards it lists"
 
 
 def _check_index(folder: Path, manifest: Manifest) -> Iterator[str]:
@@ -137,25 +138,38 @@ def _check_ends(
 
 def _check_shard(folder: Path, manifest: Manifest, number: int, counts: NDArray[np.int64]) -> Iterator[str]:
     """Faults of one shard; adds the tokens of a good one to `counts`."""
-    path, expected = folder / shard_name(number), manifest.shards[number]
+    path = shard_file(folder / shard_name(number), manifest.row_format)
+    expected = manifest.shards[number]
     if not path.is_file():
         yield f"{path}: missing"
         return
     try:
         found = identify(path)
-    except SourceError as error:
+    except CorpusError as error:
         yield str(error)
         return
-    if found.bytes != expected.bytes:
-        yield f"{path}: {found.bytes} bytes, not {expected.bytes}"
-    elif found.sha256 != expected.sha256:
-        place = next((other for other, shard in enumerate(manifest.shards) if shard.sha256 == found.sha256), None)
-        detail = "its bytes have changed" if place is None else f"it is {shard_name(place)}, in the wrong place"
-        yield f"{path}: {detail} (SHA-256 {found.sha256[:12]}, not {expected.sha256[:12]})"
+    num_bytes, sha256 = _on_disk(expected)
+    if found.bytes != num_bytes:
+        yield f"{path}: {found.bytes} bytes, not {num_bytes}"
+    elif found.sha256 != sha256:
+        known = [_on_disk(shard)[1] for shard in manifest.shards]
+        is_other = found.sha256 in known
+        detail = (
+            f"it is {shard_name(known.index(found.sha256))}, in the wrong place"
+            if is_other
+            else "its bytes have changed"
+        )
+        yield f"{path}: {detail} (SHA-256 {found.sha256[:12]}, not {sha256[:12]})"
     else:
-        rows = read_rows(path, manifest.row_format)
+        try:
+            rows = read_rows(folder / shard_name(number), manifest.row_format)
+        except CorpusError as error:
+            yield str(error)
+            return
         tokens = rows[:, -manifest.row_format.seq_len :]
-        if len(rows) != expected.samples:
+        if manifest.row_format.compression and not _unpacks_to(folder, manifest, number):
+            yield f"{path}: unpacks to other bytes than those of the manifest"
+        elif len(rows) != expected.samples:
             yield f"{path}: {len(rows)} samples, not {expected.samples}"
         elif tokens.max() >= len(counts):
             yield f"{path}: token {tokens.max()} is outside the vocabulary of {len(counts)}"
@@ -165,6 +179,19 @@ def _check_shard(folder: Path, manifest: Manifest, number: int, counts: NDArray[
                 if manifest.row_format.has_examples:
                     block = block[is_token(rows[start : start + 512])]
                 counts += np.bincount(block.ravel(), minlength=len(counts))
+
+
+def _unpacks_to(folder: Path, manifest: Manifest, number: int) -> bool:
+    """Whether a packed shard holds what the manifest says of its unpacked form."""
+    shard, data = manifest.shards[number], read_shard(folder / shard_name(number), manifest.row_format)
+    return (len(data), hashlib.sha256(data).hexdigest()) == (shard.bytes, shard.sha256)
+
+
+def _on_disk(shard: Shard) -> tuple[int, str]:
+    """Size and hash of the file that there is of a shard."""
+    if shard.zip_bytes is not None and shard.zip_sha256 is not None:
+        return shard.zip_bytes, shard.zip_sha256
+    return shard.bytes, shard.sha256
 
 
 def _check_examples(folder: Path, manifest: Manifest, number: int) -> Iterator[str]:

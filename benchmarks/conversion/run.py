@@ -1,115 +1,149 @@
-"""MB/s of text: this project's conversion, its tokenizer alone, and Hugging Face's tokenizers alone.
+"""MB of text a second: this project's conversion beside others', and beside tokenizers alone.
 
-    python benchmarks/conversion/run.py [--tokenizer FOLDER] [--text FILE...] [--mb 300] [--workers 2]
+    python benchmarks/conversion/run.py                 # all of it; about three minutes on two idle cores
+    python benchmarks/conversion/run.py --peers ''      # without the others, which are installed at the first call
+    python benchmarks/conversion/run.py --quick         # a smoke test: little text, no environments are made
 
-Without arguments it takes the C4 samples and their tokenizer where they lie beside the project, else text of its own
-and a tokenizer trained on that. Input is generated: the documents of --text (JSON lines, plain or gz, with a `text`
-field) repeated with a suffix that differs each time, in eight JSON-lines files. `cold` is the first of its
-process, `warm` the same documents again; a conversion starts cold and includes start-up, parsing, hashing,
-writing and fsync. One process tree, one thing at a time.
+Every system is the real one, in an environment of its own (`../environments.py`), used through its documented API
+(`systems/`, one file each). One thing runs at a time, in a process bound to one core or two. Peers get less text than
+what is fast, from JSON lines, the same for all; what they wrote is read back, and its ids are those of Hugging Face's
+tokenizers, or the line says so.
 """
 
 from __future__ import annotations
 
 import argparse
-import gzip
 import json
 import os
 import platform
-import random
+import subprocess
+import sys
 import tempfile
-import time
-from collections.abc import Iterator
-from dataclasses import replace
-from importlib.metadata import version
-from itertools import islice
 from pathlib import Path
 
-from tokenizers import ByteLevelBPETokenizer
+sys.path.append(str(Path(__file__).parents[1]))
 
-from shards import Conversion, convert
-from shards.tokenizer import Encoder, find_tokenizer
+from data import FORMS, read_texts, train_tokenizer, write_files
+from environments import NotInstalled, python_for
 
-SAMPLES = Path(__file__).resolve().parents[3] / "shared" / "data"
-SYLLABLES = [consonant + vowel for consonant in "bdfghklmnprstv" for vowel in "aeiou"]
-
-
-def read_texts(paths: list[Path]) -> list[str]:
-    """Documents of `paths`; without any, 2,000 made-up ones of about 2 KB."""
-    texts = []
-    for path in paths:
-        with gzip.open(path, "rt") if path.suffix == ".gz" else path.open() as lines:
-            texts += [json.loads(line)["text"] for line in lines]
-    rng = random.Random(0)
-    words = ["".join(rng.choices(SYLLABLES, k=rng.randint(1, 4))) for _ in range(30_000)]
-    weights = [1 / (rank + 1) for rank in range(len(words))]
-    return texts or [" ".join(rng.choices(words, weights, k=330)) for _ in range(2000)]
+HERE = Path(__file__).parent
+SAMPLES = HERE.parents[2] / "shared" / "data"
+PEERS = {"foundry": "llm-foundry", "litdata": "LitData optimize", "datatrove": "datatrove"}
+SEQ_LEN = 2048
+LIMIT_SECONDS = 900
 
 
-def generate(texts: list[str], num_bytes: int) -> Iterator[str]:
-    """`texts` over and over, each time with another suffix, until `num_bytes`."""
-    copy = total = 0
-    while True:
-        for number, text in enumerate(texts):
-            document = f"{text} copy {copy} of {number}"
-            total += len(document.encode())
-            if total > num_bytes:
-                return
-            yield document
-        copy += 1
+class Bench:
+    """Runs cases and keeps what they gave."""
+
+    def __init__(self, folder: Path, tokenizer: Path) -> None:
+        self.folder, self.tokenizer = folder, tokenizer
+        self.results: list[dict] = []
+
+    def run(self, system: str, python: str, inputs: Path, num_bytes: int, *, cores: int, check: int = 0) -> dict:
+        out = self.folder / "out" / f"{len(self.results)}"
+        out.mkdir(parents=True)
+        request = {
+            "inputs": [str(path) for path in sorted(inputs.iterdir())],
+            "tokenizer": str(self.tokenizer),
+            "out": str(out),
+            "cores": cores,
+            "check_tokens": check,
+        }
+        environment = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parents[1])]),
+            "HF_HUB_OFFLINE": "1",
+            "HF_HOME": str(self.folder / "hf"),
+            "TOKENIZERS_PARALLELISM": "true" if cores > 1 else "false",
+        }
+        allowed = sorted(os.sched_getaffinity(0))[:cores]
+        done = subprocess.run(
+            [python, "-W", "ignore", str(HERE / "case.py"), system, json.dumps(request)],
+            env=environment,
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            timeout=LIMIT_SECONDS,
+            preexec_fn=lambda: os.sched_setaffinity(0, allowed),
+        )
+        subprocess.run(["rm", "-rf", str(out)], check=True)
+        lines = [line for line in done.stdout.splitlines() if line.startswith('{"version"')]
+        if done.returncode or not lines:
+            print(f"{system} broke off:\n{done.stderr[-1500:]}", file=sys.stderr)
+            return {}
+        result = json.loads(lines[-1])
+        result |= {"system": system, "form": inputs.name, "cores": cores, "mb": num_bytes / 1e6}
+        result["speed"] = result["mb"] / result["seconds"]
+        self.results.append(result)
+        return result
 
 
-def train_tokenizer(texts: list[str], folder: Path) -> Path:
-    """A small byte-level BPE, for where no tokenizer is at hand."""
-    tokenizer = ByteLevelBPETokenizer()
-    tokenizer.train_from_iterator(texts, vocab_size=8192, special_tokens=["<|endoftext|>"], show_progress=False)
-    tokenizer.save(str(folder / "tokenizer.json"))
-    return folder / "tokenizer.json"
+def line(title: str, result: dict, base: dict, note: str = "") -> str:
+    ratio = f"{result['speed'] / base['speed']:>7.2f}" if base else ""
+    numbers = f"{result['speed']:>8.1f} {result['mb'] / result['cpu_seconds']:>8.1f} {result['peak_gib']:>6.2f}"
+    return f"{title:<34} {result['cores']:>5} {numbers} {ratio}  {note}".rstrip()
 
 
-def time_encoder(tokenizer: str, engine: str, documents: list[bytes]) -> tuple[float, float]:
-    """MB/s of an encoder, cold and warm, in batches of 512."""
-    encoder = Encoder(replace(find_tokenizer(tokenizer), engine=engine))
-    speeds = []
-    for _ in range(2):
-        start = time.perf_counter()
-        for first in range(0, len(documents), 512):
-            encoder.encode(documents[first : first + 512])
-        speeds.append(sum(map(len, documents)) / 1e6 / (time.perf_counter() - start))
-    return speeds[0], speeds[1]
+def measure(bench: Bench, sizes: dict[str, int], peers: list[str], *, install: bool) -> None:
+    forms, files = bench.folder / "large", bench.folder / "small"
+    print(f"{'what':<34} {'cores':>5} {'MB/s':>8} {'a CPU s':>8} {'GiB':>6} {'ratio':>7}")
+    alone = {}
+    for cores in (1, 2):
+        alone[cores] = bench.run("gigatoken", sys.executable, forms / "jsonl", sizes["large"], cores=cores)
+        print(line("gigatoken alone", alone[cores], {}))
+        for form in FORMS:
+            result = bench.run("ours", sys.executable, forms / form, sizes["large"], cores=cores)
+            print(line(f"ours, from {form}", result, alone[cores], "of gigatoken alone"), flush=True)
+    reference = bench.run("huggingface", sys.executable, files / "jsonl", sizes["small"], cores=2, check=1)
+    check = reference["tokens"] // SEQ_LEN * SEQ_LEN
+    for cores in (1, 2):
+        cases = [("Hugging Face's tokenizers alone", "huggingface", sys.executable)]
+        cases += [("ours, as little text", "ours", sys.executable)]
+        for name in peers:
+            try:
+                cases.append((PEERS[name], name, python_for(name, install=install)))
+            except NotInstalled as reason:
+                print(f"{PEERS[name]}: not installed here: {reason}")
+        for title, system, python in cases:
+            result = bench.run(system, python, files / "jsonl", sizes["small"], cores=cores, check=check)
+            if not result:
+                continue
+            reference = result if system == "huggingface" else reference
+            same = "" if result["ids"] == reference["ids"] else "OTHER IDS"
+            ours = next(r for r in bench.results if (r["system"], r["cores"]) == ("ours", cores))
+            note = f"{same} ours is {ours['speed'] / result['speed']:.1f}x" if system != "ours" else same
+            print(line(f"{title} {result['version']}", result, {}, note), flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Measure conversion.", epilog=__doc__)
-    parser.add_argument("--tokenizer", help="folder with tokenizer.json")
+    parser.add_argument("--tokenizer", type=Path, help="folder with tokenizer.json")
     parser.add_argument("--text", type=Path, nargs="*", default=[], help="JSON lines with real documents")
-    parser.add_argument("--mb", type=float, default=300, help="MB of text")
-    parser.add_argument("--workers", type=int, default=os.cpu_count())
+    parser.add_argument("--mb", type=float, default=240, help="MB of text for ours and gigatoken; default %(default)s")
+    parser.add_argument("--peer-mb", type=float, default=8, help="MB of text for the others; default %(default)s")
+    parser.add_argument("--peers", default=",".join(PEERS), help="comma-separated, of: %(default)s")
+    parser.add_argument("--quick", action="store_true", help="little text; makes no environments")
+    parser.add_argument("--json", type=Path, help="also write every result there")
     arguments = parser.parse_args()
+    peers = [name for name in arguments.peers.split(",") if name]
+    if unknown := set(peers) - set(PEERS):
+        parser.error(f"unknown peers {', '.join(sorted(unknown))}; known are {', '.join(PEERS)}")
+    large, small = (2, 1) if arguments.quick else (arguments.mb, arguments.peer_mb)
     texts = read_texts(arguments.text or sorted(SAMPLES.glob("c4/c4-train*.json.gz")))
-    packages = ", ".join(f"{name} {version(name)}" for name in ("gigatoken", "tokenizers", "orjson", "numpy"))
-    machine = f"{os.cpu_count()} CPUs ({platform.machine()}), load {os.getloadavg()[0]:.1f} before"
-    print(f"{machine}, Python {platform.python_version()}, {packages}")
-    with tempfile.TemporaryDirectory() as folder:
+    cores = len(os.sched_getaffinity(0))
+    print(f"{platform.machine()}, {cores} cores, load {os.getloadavg()[0]:.1f}, Python {platform.python_version()}")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
         tokenizer = arguments.tokenizer or SAMPLES / "tokenizers" / "gpt-neox-20b"
-        tokenizer = str(tokenizer if Path(tokenizer).exists() else train_tokenizer(texts, Path(folder)))
-        documents = generate(texts, int(arguments.mb * 1e6))
-        files = [Path(folder, "in", f"{number}.jsonl") for number in range(8)]
-        files[0].parent.mkdir()
-        share = int(arguments.mb * 1e6 / 8 / (sum(len(t.encode()) for t in texts) / len(texts)))
-        for path in files:
-            with path.open("w") as lines:
-                lines.writelines(json.dumps({"text": document}) + "\n" for document in islice(documents, share))
-        for workers in sorted({1, arguments.workers}):
-            out = str(Path(folder, f"out{workers}"))
-            conversion = Conversion(inputs=[folder + "/in"], corpus="c4", tokenizer=tokenizer, out=out)
-            report = convert(conversion, workers=workers)
-            mb = report.text_bytes / 1e6
-            print(f"conversion, {workers} workers   {mb / report.seconds:8.1f} MB/s   ({mb:.0f} MB of text)")
-        sample = [text.encode() for text in generate(texts, min(int(arguments.mb * 1e6), 20_000_000))]
-        for engine in ("gigatoken", "tokenizers"):
-            cold, warm = time_encoder(tokenizer, engine, sample)
-            print(f"{engine + ' alone':<22} {cold:8.1f} MB/s cold, {warm:.1f} warm")
+        bench = Bench(folder, tokenizer.absolute() if tokenizer.exists() else train_tokenizer(texts, folder))
+        sizes = {
+            "large": write_files(texts, folder / "large", num_bytes=int(large * 1e6), num_files=8, forms=FORMS),
+            "small": write_files(texts, folder / "small", num_bytes=int(small * 1e6), num_files=2, forms=FORMS[:1]),
+        }
+        measure(bench, sizes, peers, install=not arguments.quick)
+        if arguments.json:
+            arguments.json.write_text(json.dumps(bench.results, indent=1))
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ def write(folder: Path, num_documents: int, num_sources: int) -> float:
         path.write_bytes(b"".join(writer.finish()))
         seconds += time.perf_counter() - start
         length = int(lengths.sum())
-        pieces.append(Piece(path, share, length - length % SHARD_TOKENS))
+        pieces.append(Piece(path, length - length % SHARD_TOKENS, len(pieces)))
         tokens += length
     start = time.perf_counter()
     (folder / "documents.bin").write_bytes(b"".join(join(pieces)))

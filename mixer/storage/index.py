@@ -174,6 +174,7 @@ def _by_manifest(path: Path, remote: Remote | None, index: bytes, raw: bytes) ->
         rows = parameters.get("rows")
         named, index_sha256 = str(manifest["fingerprint"]), str(manifest["index_sha256"])
         tokenizer, vocab_size = parameters["tokenizer_sha256"], parameters["vocab_size"]
+        zipped = _zipped_by_manifest(shards) if parameters.get("compression") else None
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise CorpusError(
             f"{path / MANIFEST} is not a whole manifest ({error or type(error).__name__}): {_mend(remote)}",
@@ -199,6 +200,7 @@ def _by_manifest(path: Path, remote: Remote | None, index: bytes, raw: bytes) ->
         shard_bytes=np.array(num_bytes, np.int64),
         shard_sizes=np.array(sizes, np.int64),
         digests=[f"sha256:{digest}" for digest in digests],
+        zipped=zipped,
         columns=(dict.fromkeys(EXAMPLE_COUNTS, dtype) if rows else {}) | {"tokens": f"ndarray:{dtype}:{seq_len}"},
         fingerprint=named,
         tokenizer=tokenizer,
@@ -206,6 +208,13 @@ def _by_manifest(path: Path, remote: Remote | None, index: bytes, raw: bytes) ->
         eos_id=parameters.get("eos_id"),
         has_manifest=True,
     )
+
+
+def _zipped_by_manifest(shards: Sequence[Mapping[str, Any]]) -> list[Zipped]:
+    return [
+        Zipped(f"{shard_name(n)}.zstd", int(s["zip_bytes"]), f"sha256:{s['zip_sha256']}", "zstd")
+        for n, s in enumerate(shards)
+    ]
 
 
 def _by_index(path: Path, remote: Remote | None, raw: bytes) -> StoredCorpus:

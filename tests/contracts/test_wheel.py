@@ -35,6 +35,8 @@ def test_the_data_of_the_packages_is_in_it(wheel: zipfile.ZipFile) -> None:
     found = set(wheel.namelist())
     assert {path.relative_to(ROOT).as_posix() for path in (ROOT / "trainer" / "configs").rglob("*.yaml")} <= found
     assert {"trainer/configs/tiny.yaml", "trainer/configs/paper/sizes/410m.yaml"} <= found
+    assert {path.relative_to(ROOT).as_posix() for path in (ROOT / "shards" / "recipes").glob("*.yaml")} <= found
+    assert {"shards/recipes/c4.yaml", "shards/recipes/knowledgeqa.yaml"} <= found
     assert "service/migrations/script.py.mako" in found
     assert any(name.startswith("service/migrations/versions/m0001") for name in found)
     assert {f"service/page/static/{name}" for name in ("index.html", "style.css", "main.js")} <= found

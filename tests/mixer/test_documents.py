@@ -17,17 +17,28 @@ from shards.documents import DocumentsWriter, Piece, join
 
 @dataclass
 class Model:
-    """A corpus as plain lists. `sources`: of each document its record and its tokens. `stream`: (document, token)."""
+    """A corpus as plain lists. `sources`: of each document its record and its tokens. `stream`: (document, token).
+
+    Each source is one unit, or two: the records up to `cut` and those behind.
+    """
 
     sources: list[list[tuple[int, int]]]
     seq_len: int
     rows_per_shard: int
+    cut: int = 0
 
     def __post_init__(self) -> None:
         self.documents = [(s, *pair) for s, pairs in enumerate(self.sources) for pair in pairs]
         own, rests, number = [], [], 0
         self.own_tokens = []
-        for pairs in self.sources:
+        self.units = [
+            (source, before, [pair for pair in pairs if first <= pair[0] < end])
+            for source, pairs in enumerate(self.sources)
+            for before, first, end in (
+                [(0, 0, self.cut + 1), (self.cut, self.cut + 1, 10**9)] if self.cut else [(0, 0, 10**9)]
+            )
+        ]
+        for _, _, pairs in self.units:
             tokens = []
             for _, length in pairs:
                 tokens += [(number, token) for token in range(length)]
@@ -42,14 +53,14 @@ class Model:
 
     def write(self, folder: Path, block_documents: int) -> DocumentIndex:
         pieces = []
-        for number, pairs in enumerate(self.sources):
+        for number, (source, before, pairs) in enumerate(self.units):
             writer = DocumentsWriter(block_documents)
             for cut in (pairs[:3], pairs[3:]):
-                writer.add([record for record, _ in cut], np.array([length for _, length in cut], np.int64))
+                writer.add([record - before for record, _ in cut], np.array([length for _, length in cut], np.int64))
             path = folder / f"{number}.piece"
             path.write_bytes(b"".join(writer.finish()))
-            pieces.append(Piece(path, len(pairs), self.own_tokens[number]))
-        (folder / "documents.bin").write_bytes(b"".join(join(pieces, block_documents)))
+            pieces.append(Piece(path, self.own_tokens[number], source, before))
+        (folder / "documents.bin").write_bytes(b"".join(join(pieces)))
         manifest = {
             "sources": [{"path": f"in/{number}.jsonl"} for number in range(len(self.sources))],
             "documents": len(self.documents),
@@ -83,7 +94,30 @@ def models(draw: st.DrawFn) -> Model:
         list(zip(np.cumsum([gap for gap, _ in pairs]).tolist(), [length for _, length in pairs], strict=True))
         for pairs in gaps
     ]
-    return Model(sources, seq_len=draw(st.integers(1, 9)), rows_per_shard=draw(st.integers(1, 3)))
+    numbers = {name: draw(st.integers(1, most)) for name, most in (("seq_len", 9), ("rows_per_shard", 3))}
+    return Model(sources, cut=draw(st.integers(0, 30)), **numbers)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(models(), st.integers(1, 4))
+def test_the_first_form_says_the_same(tmp_path: Path, model: Model, block_documents: int) -> None:
+    """As earlier versions wrote it: no units, and full blocks."""
+    model = Model(model.sources, seq_len=model.seq_len, rows_per_shard=model.rows_per_shard)
+    new = model.write(tmp_path, block_documents)
+    data, num_units = (tmp_path / "documents.bin").read_bytes(), len(model.sources)
+    units = np.frombuffer(data, "<i8", 4 * num_units, 24).reshape(-1, 4)
+    start = 24 + units.nbytes
+    blocks = np.frombuffer(data, "<i8", 5 * int(units[:, 2].sum()), start).reshape(-1, 5)
+    own = [(len(pairs), own_tokens) for pairs, own_tokens in zip(model.sources, model.own_tokens, strict=True)]
+    tables = [[num_units, block_documents], own, blocks[:, :3]]
+    old = b"swpdocs1" + b"".join(np.array(table, "<i8").tobytes() for table in tables) + data[start + blocks.nbytes :]
+    (tmp_path / "documents.bin").unlink()
+    (tmp_path / "documents.bin").write_bytes(old)
+    index = open_documents(tmp_path)
+    for number in range(len(model.documents)):
+        assert index.document(number) == new.document(number)
+    for sample_id in range(len(model.rows)):
+        assert index.in_sample(sample_id) == new.in_sample(sample_id)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -212,10 +246,12 @@ def test_a_damaged_index_is_refused(index: DocumentIndex, tmp_path: Path) -> Non
     for bad, message in [
         (b"", "cannot be read"),
         (b"x" + good[1:], "is no index of the 2 sources"),
-        (good[:8] + bytes([3]) + good[9:], "is no index of the 2 sources"),
+        (good[:8] + bytes([3]) + good[9:], "is no index of the 2 sources|ends within its tables"),
         (good[:60], "ends within its tables, after 60 bytes"),
         (good[:-1], r"bytes, found \d+: truncated, or of another corpus"),
-        (good[:24] + bytes([1]) + good[25:], "truncated, or of another corpus|ends within"),
+        (good[:16] + bytes([2]) + good[17:], "is no index of the 2 sources"),
+        (good[:24] + bytes([1]) + good[25:], "is no index of the 2 sources"),
+        (good[:40] + bytes([1]) + good[41:], "truncated, or of another corpus|ends within"),
     ]:
         path.unlink()  # the old one stays mapped
         path.write_bytes(bad)
@@ -235,7 +271,7 @@ def test_opening_and_asking_read_little(tmp_path: Path) -> None:
     writer.add(records, lengths)
     (tmp_path / "0.piece").write_bytes(b"".join(writer.finish()))
     (tmp_path / "documents.bin").unlink()
-    (tmp_path / "documents.bin").write_bytes(b"".join(join([Piece(tmp_path / "0.piece", 200_000, 0)])))
+    (tmp_path / "documents.bin").write_bytes(b"".join(join([Piece(tmp_path / "0.piece", 0)])))
     manifest = {"sources": [{"path": "a"}], "documents": 200_000, "tokens": int(lengths.sum())}
     manifest |= {"samples": int(lengths.sum()) // 2048, "parameters": {"seq_len": 2048}, "documents_sha256": "0"}
     (tmp_path / "corpus.json").write_text(json.dumps(manifest))

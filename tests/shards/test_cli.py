@@ -60,8 +60,8 @@ def test_the_whole_round(call: list[str], corpus_dir: Path, tmp_path: Path) -> N
     train = tmp_path / "out" / "c4" / "train"
 
     shown = run("inspect", train, "--sample", 1)
-    assert "--- sample 1" in shown.stdout
-    assert f"\n--- {corpus_dir}/0.jsonl, line 4\n" in shown.stdout
+    assert "=== sample 1 of " in shown.stdout
+    assert f"\n--- {corpus_dir}/0.jsonl, line 4; tokens " in shown.stdout
     assert re.search(r"\n  document index of \d+ bytes, \d+\.\d\d a document\n", shown.stdout)
     data = json.loads(run("inspect", train, "--json").stdout)
     assert data["manifest"]["fingerprint"].startswith(lines[0].split()[1])

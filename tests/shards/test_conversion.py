@@ -383,7 +383,7 @@ def test_a_corpus_without_index_is_to_be_converted_anew(
     convert(make_conversion(corpus_dir), workers=1)
     for split in SPLITS:
         forget_index(tmp_path / "out" / "c4" / split)
-    with pytest.raises(MismatchError, match="format is 1 there, 3 asked; choose another --out, or delete"):
+    with pytest.raises(MismatchError, match="format is 1 there, 4 asked; choose another --out, or delete"):
         convert(make_conversion(corpus_dir), workers=1)
 
 

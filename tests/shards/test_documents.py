@@ -28,12 +28,13 @@ def test_batches_leave_no_trace(documents: list[tuple[int, int]], cuts: list[int
 def test_a_piece_is_its_table_and_its_blocks() -> None:
     writer = DocumentsWriter()
     writer.add(np.arange(1, BLOCK_DOCUMENTS + 2), np.full(BLOCK_DOCUMENTS + 1, 7))
-    table, *blocks = writer.finish()
-    assert np.frombuffer(table, "<i8").reshape(-1, 3).tolist() == [
-        [len(blocks[0]), 7 * BLOCK_DOCUMENTS, BLOCK_DOCUMENTS],
-        [len(blocks[1]), 7, 1],
+    count, table, *blocks = writer.finish()
+    assert np.frombuffer(count, "<i8").tolist() == [2]
+    assert np.frombuffer(table, "<i8").reshape(-1, 5).tolist() == [
+        [len(blocks[0]), 7 * BLOCK_DOCUMENTS, BLOCK_DOCUMENTS, BLOCK_DOCUMENTS, BLOCK_DOCUMENTS],
+        [len(blocks[1]), 7, 1, 1, 1],
     ]
-    assert DocumentsWriter().finish() == [b""]
+    assert DocumentsWriter().finish() == [bytes(8), b""]
 
 
 def test_errors_are_those_of_this_package(tmp_path: Path) -> None:

@@ -9,15 +9,17 @@ import pytest
 
 from shards.errors import SourceError
 from shards.mds import RowFormat
-from shards.part import Recipe, convert_part, is_held_out, read_part
+from shards.part import Part, PartSettings, convert_part, read_part
+from shards.sources import whole_source
 from shards.templates import find_template
+from shards.texts import is_held_out
 from shards.tokenizer import Encoder, find_tokenizer
 from tests.shards.conftest import make_texts, tree_hashes, write_jsonl
 
 
 @pytest.fixture
-def recipe(tokenizer_dir: Path) -> Recipe:
-    return Recipe(
+def settings(tokenizer_dir: Path) -> PartSettings:
+    return PartSettings(
         template=find_template("c4", "c4"),
         tokenizer=find_tokenizer(str(tokenizer_dir)),
         row_format=RowFormat(seq_len=16, dtype="uint16", shard_bytes=2048),
@@ -25,33 +27,39 @@ def recipe(tokenizer_dir: Path) -> Recipe:
     )
 
 
-def test_engines_and_warmth_give_the_same_part(recipe: Recipe, tmp_path: Path) -> None:
+def part_of(source: Path, folder: Path) -> Part:
+    return Part(whole_source(str(source)), folder)
+
+
+def test_engines_and_warmth_give_the_same_part(settings: PartSettings, tmp_path: Path) -> None:
     source = write_jsonl(tmp_path / "a.jsonl", make_texts(50, seed=1))
-    encoder = Encoder(replace(recipe.tokenizer, engine="gigatoken"))
+    encoder = Encoder(replace(settings.tokenizer, engine="gigatoken"))
     for name in ("cold", "warm"):
-        convert_part(source, tmp_path / name, recipe, encoder)
-    convert_part(source, tmp_path / "slow", recipe, Encoder(recipe.tokenizer))
+        convert_part(part_of(source, tmp_path / name), settings, encoder)
+    convert_part(part_of(source, tmp_path / "slow"), settings, Encoder(settings.tokenizer))
     assert tree_hashes(tmp_path / "cold") == tree_hashes(tmp_path / "warm") == tree_hashes(tmp_path / "slow")
 
 
-def test_progress_adds_up(recipe: Recipe, tmp_path: Path) -> None:
+def test_progress_adds_up(settings: PartSettings, tmp_path: Path) -> None:
     texts = make_texts(50, seed=1)
     source = write_jsonl(tmp_path / "a.jsonl", texts)
     calls: list[tuple[int, int]] = []
-    convert_part(source, tmp_path / "p", recipe, Encoder(recipe.tokenizer), lambda *counts: calls.append(counts))
+    convert_part(
+        part_of(source, tmp_path / "p"), settings, Encoder(settings.tokenizer), lambda *counts: calls.append(counts)
+    )
     assert sum(read for read, _ in calls) == source.stat().st_size
     assert sum(text for _, text in calls) == sum(len(text.strip().encode()) for text in texts)
 
 
-def test_a_failed_part_leaves_nothing(recipe: Recipe, tmp_path: Path) -> None:
+def test_a_failed_part_leaves_nothing(settings: PartSettings, tmp_path: Path) -> None:
     source = write_jsonl(tmp_path / "in" / "a.jsonl", make_texts(50, seed=1))
     source.write_bytes(source.read_bytes() + b"{")
     with pytest.raises(Exception, match="line 51"):
-        convert_part(source, tmp_path / "out" / "p", recipe, Encoder(recipe.tokenizer))
+        convert_part(part_of(source, tmp_path / "out" / "p"), settings, Encoder(settings.tokenizer))
     assert not any((tmp_path / "out").iterdir())
 
 
-def test_a_source_that_changes_meanwhile_is_refused(recipe: Recipe, tmp_path: Path) -> None:
+def test_a_source_that_changes_meanwhile_is_refused(settings: PartSettings, tmp_path: Path) -> None:
     source = write_jsonl(tmp_path / "in" / "a.jsonl", make_texts(5, seed=1))
     size = source.stat().st_size
 
@@ -61,25 +69,25 @@ def test_a_source_that_changes_meanwhile_is_refused(recipe: Recipe, tmp_path: Pa
                 file.write('{"text": "late"}\n')
 
     with pytest.raises(SourceError, match="changed while it was read"):
-        convert_part(source, tmp_path / "out" / "p", recipe, Encoder(recipe.tokenizer), grow)
+        convert_part(part_of(source, tmp_path / "out" / "p"), settings, Encoder(settings.tokenizer), grow)
     assert not any((tmp_path / "out").iterdir())
 
 
-def test_the_second_of_two_workers_accepts_the_first(recipe: Recipe, tmp_path: Path) -> None:
+def test_the_second_of_two_workers_accepts_the_first(settings: PartSettings, tmp_path: Path) -> None:
     source = write_jsonl(tmp_path / "a.jsonl", make_texts(20, seed=1))
-    encoder = Encoder(recipe.tokenizer)
-    convert_part(source, tmp_path / "out" / "p", recipe, encoder)
+    encoder = Encoder(settings.tokenizer)
+    convert_part(part_of(source, tmp_path / "out" / "p"), settings, encoder)
     before = tree_hashes(tmp_path / "out")
-    convert_part(source, tmp_path / "out" / "p", recipe, encoder)
+    convert_part(part_of(source, tmp_path / "out" / "p"), settings, encoder)
     assert tree_hashes(tmp_path / "out") == before
 
 
-def test_read_part(recipe: Recipe, tmp_path: Path) -> None:
+def test_read_part(settings: PartSettings, tmp_path: Path) -> None:
     source = write_jsonl(tmp_path / "a.jsonl", make_texts(20, seed=1))
-    convert_part(source, tmp_path / "p", recipe, Encoder(recipe.tokenizer))
+    convert_part(part_of(source, tmp_path / "p"), settings, Encoder(settings.tokenizer))
     part = read_part(tmp_path / "p")
     assert part is not None
-    assert (part.path, part.records, part.empty, part.bytes) == (str(source), 20, 0, source.stat().st_size)
+    assert (part.source, part.records, part.empty, part.end) == (str(source), 20, 0, source.stat().st_size)
     assert sum(split.documents for split in part.splits.values()) == 20
     shutil.rmtree(tmp_path / "p")
     assert read_part(tmp_path / "p") is None

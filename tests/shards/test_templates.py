@@ -88,7 +88,6 @@ def test_where_the_prompt_ends(name: str, record: dict[str, object], prompt: str
     "record",
     [
         {},
-        {"text": None},
         {"text": ["a"]},
         {"text": {"a": 1}},
         {"Text": "a"},
@@ -109,7 +108,6 @@ def test_a_record_that_does_not_fit_says_what_it_has(record: dict[str, object]) 
         ("{a:join}", {"a": "text"}),
         ("{a:join}", {"a": ["x", 1]}),
         ("{a:decoded}", {"a": "not json"}),
-        ("{a:decoded}", {"a": None}),
         ("{a:at b}", {"a": ["x"], "b": 1}),
         ("{a:at b}", {"a": ["x"], "b": -1}),
         ("{a:at b}", {"a": ["x"]}),
@@ -120,6 +118,108 @@ def test_a_record_that_does_not_fit_says_what_it_has(record: dict[str, object]) 
 def test_rules_refuse_what_they_cannot_read(format_: str, record: dict[str, object]) -> None:
     with pytest.raises(RecordError):
         Template("t", (format_,)).render(record)
+
+
+@pytest.mark.parametrize(
+    ("alternatives", "record"),
+    [
+        (("{text}",), {"text": None}),
+        (("{text}",), {"text": ""}),
+        (("{text}",), {"text": " \n"}),
+        (("{a} {b}", "{c}"), {"a": "x", "b": None}),
+        (("{a:decoded}",), {"a": None}),
+        (("{a:at b}",), {"a": ["x"], "b": None}),
+        (("{meta.text}",), {"meta": {"text": None}}),
+        (("{meta.text}",), {"meta": None}),
+        (("{turns:join}",), {"turns": [{"role": "assistant", "content": None}]}),
+    ],
+)
+def test_what_is_null_or_blank_is_an_empty_document(alternatives: tuple[str, ...], record: dict[str, object]) -> None:
+    assert not Template("t", alternatives).render(record).strip()
+
+
+def test_a_null_does_not_hide_an_alternative_that_fits_nor_one_that_is_wrong() -> None:
+    assert Template("t", ("{a}{b}", "{a}")).render({"a": "x", "b": None}) == "x"
+    with pytest.raises(RecordError):
+        Template("t", ("{a}{b}",)).render({"a": None, "b": ["wrong"]})
+    with pytest.raises(RecordError):
+        Template("t", ("{a}{b}",)).render({"a": None})
+
+
+@pytest.mark.parametrize(
+    ("format_", "record", "text"),
+    [
+        ("{meta.title}: {text}", {"meta": {"title": "T"}, "text": "x"}, "T: x"),
+        ("{a.b.c}", {"a": {"b": {"c": 3}}}, "3"),
+        ("{a.b}", {"a.b": "flat", "a": {"b": "deep"}}, "flat"),
+        ("{answer.names:first}", {"answer": {"names": ["x", "y"]}}, "x"),
+        ("{{{a}}}", {"a": "x"}, "{x}"),
+        ("{Some Field}", {"Some Field": "漢字 👩‍👩‍👧"}, "漢字 👩‍👩‍👧"),
+    ],
+)
+def test_nested_fields_and_odd_names(format_: str, record: dict[str, object], text: str) -> None:
+    assert Template("t", (format_,)).render(record) == text
+
+
+def test_a_nested_field_that_is_not_there_is_a_misfit() -> None:
+    for record in ({}, {"meta": "text"}, {"meta": {}}, {"meta": {"title": ["x"]}}):
+        with pytest.raises(RecordError, match=r"wants the fields meta\.title"):
+            Template("t", ("{meta.title}",)).render(record)
+    assert Template("t", ("{meta.title}",)).fields == {"meta", "meta.title"}
+
+
+CHAT = [("system", "S"), ("user", "Q"), ("assistant", "A"), ("user", "Q2"), ("assistant", "A2")]
+
+
+@pytest.mark.parametrize(
+    "turns",
+    [
+        [{"role": role, "content": text} for role, text in CHAT],
+        [{"from": {"user": "human", "assistant": "gpt"}.get(role, role), "value": text} for role, text in CHAT],
+    ],
+)
+def test_conversations_of_both_forms(turns: list[dict[str, str]]) -> None:
+    template = Template("chat", ("{messages:first}\n\n{}{messages:rest}", "{messages:join}"))
+    assert template.split({"messages": turns}) == ("S\n\nQ\n\n", "A\n\nQ2\n\nA2")
+    assert template.render({"messages": turns[:2]}) == "S\n\nQ"  # nobody answers: all of it, no prompt
+    assert Template("t", ("{messages:first}",)).render({"messages": turns[:2]}) == "S\n\nQ"
+    assert template.split({"messages": turns[2:3]}) == ("", "A")
+    silent = [*turns[:2], {**turns[2], "content": None, "value": None}, turns[4]]
+    assert template.split({"messages": silent}) == ("S\n\nQ\n\n", "A2")
+
+
+def test_a_list_of_texts_takes_turns() -> None:
+    template = find_template("lima", "any")
+    assert template.split({"conversations": ["Q", "A", "Q2", "A2"]}) == ("Q\n\n", "A\n\nQ2\n\nA2")
+
+
+@pytest.mark.parametrize(
+    "turns", [[], ["a", {"role": "user", "content": "b"}], [1], [{"role": "user", "content": ["x"]}]]
+)
+def test_what_is_no_conversation_is_a_misfit(turns: list[object]) -> None:
+    with pytest.raises(RecordError):
+        Template("t", ("{turns:first}{}{turns:rest}",)).render({"turns": turns})
+
+
+@pytest.mark.parametrize(
+    ("alternative", "wrong"),
+    [
+        ("{text", "expected '}'"),
+        ("text}", "Single '}'"),
+        ("{a:frist}", "unknown rule 'frist'; known: first, rest"),
+        ("{a!r}", "a place is"),
+        ("{a[0]}", "a place is"),
+        ("{:first}", "a place is"),
+        ("{a:at}", "'at' wants second field"),
+        ("{a:first b}", "'first' takes no second field"),
+        ("no field", "it names no field"),
+        ("{}{a}{}", "a prompt ends once"),
+    ],
+)
+def test_an_alternative_that_is_wrong_says_how(alternative: str, wrong: str) -> None:
+    with pytest.raises(CallError, match="template 't'") as caught:
+        Template("t", (alternative,))
+    assert wrong in str(caught.value)
 
 
 def test_default_is_the_template_of_the_corpus_else_text() -> None:

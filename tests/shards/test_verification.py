@@ -2,20 +2,25 @@
 
 import json
 import re
+import shutil
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
+import zstandard
 
 from mixer.documents import open_documents
 from mixer.storage.index import seal
 from shards.conversion import Conversion, convert
 from shards.documents import DocumentsWriter, Piece, join
 from shards.errors import CorpusError
-from shards.manifest import read_manifest
-from shards.mds import write_shard
-from shards.sources import identify
+from shards.hashing import identify
+from shards.inspection import split_folders
+from shards.manifest import fingerprint, read_manifest
+from shards.mds import encode_index, write_shard
+from shards.tallies import check_together
 from shards.verification import verify
 from tests.shards.conftest import forget_index
 
@@ -39,6 +44,10 @@ def edit(path: Path, change: Callable[[dict], None]) -> None:
     if "manifest_sha256" in data:
         data["manifest_sha256"] = "0" * 64
     path.write_bytes(seal(json.dumps(data).encode()))
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-20])
 
 
 def swap(first: Path, second: Path) -> None:
@@ -108,6 +117,91 @@ FAULTS: list[tuple[Callable[[Path], object], list[str]]] = [
 ]
 
 
+def count_one_more(key: str) -> Callable[[Path], None]:
+    return lambda s: edit(s / "corpus.json", lambda m: m.update({key: m[key] + 1}))
+
+
+def replace_by_another_corpus(split: Path) -> None:
+    """A shard of another corpus, whole, with as many rows, and everything that names it made to fit."""
+    manifest = read_manifest(split)
+    rows = np.full((manifest.shards[0].samples, 32), 5, np.uint16)
+    shard = write_shard(split / "shard.00000.mds", rows, manifest.row_format)
+    edit(split / "corpus.json", lambda m: m["shards"].__setitem__(0, asdict(shard)))
+    seal_again(split)
+
+
+def seal_again(split: Path) -> None:
+    """Fingerprint, index and hashes of what is there, so that only the content can betray it."""
+    manifest = read_manifest(split)
+    (split / "index.json").write_bytes(encode_index(manifest.shards, manifest.row_format))
+    new = {
+        "fingerprint": fingerprint(manifest.row_format, manifest.shards),
+        "index_sha256": identify(split / "index.json").sha256,
+    }
+    edit(split / "corpus.json", lambda m: m.update(new))
+
+
+def swap_and_seal(split: Path) -> None:
+    swap(split / "shard.00001.mds", split / "shard.00004.mds")
+
+    def change(manifest: dict) -> None:
+        shards = manifest["shards"]
+        shards[1], shards[4] = shards[4], shards[1]
+
+    edit(split / "corpus.json", change)
+    seal_again(split)
+
+
+def outside_the_vocabulary(split: Path) -> None:
+    manifest = read_manifest(split)
+    rows = np.full((manifest.shards[0].samples, 32), 60_000, np.uint16)
+    shard = write_shard(split / "shard.00000.mds", rows, manifest.row_format)
+    edit(split / "corpus.json", lambda m: m["shards"].__setitem__(0, asdict(shard)))
+    seal_again(split)
+
+
+def move_length(manifest: dict) -> None:
+    manifest["lengths"][2] += 1
+    manifest["lengths"][-1] -= 1
+
+
+FAULTS += [
+    (lambda s: truncate(s / "shard.00002.mds"), ["shard.00002.mds: .* bytes, not"]),
+    (lambda s: truncate(s / "unigram.npy"), ["unigram.npy cannot be read"]),
+    (lambda s: truncate(s / "index.json"), ["index.json: cannot be read"]),
+    (lambda s: truncate(s / "documents.bin"), ["documents.bin .*truncated"]),
+    (lambda s: (s / "shard.00002.mds").rename(s / "shard.00099.mds"), ["00002.mds: missing", "00099.mds: not in the"]),
+    (lambda s: np.save(s / "unigram.npy", np.zeros(3, np.float32)), ["unigram.npy holds float32"]),
+    (lambda s: (s / "below").mkdir(), ["below: not in the manifest"]),
+    (
+        lambda s: swap(s / "shard.00000.mds", s.parent / "holdout" / "shard.00000.mds"),
+        ["shard.00000.mds: (.* bytes, not|its bytes have changed)"],
+    ),
+    (lambda s: swap(s / "unigram.npy", s.parent / "holdout" / "unigram.npy"), ["unigram.npy: is not the file"]),
+    (lambda s: swap(s / "documents.bin", s.parent / "holdout" / "documents.bin"), ["documents.bin is for"]),
+    (lambda s: swap(s / "index.json", s.parent / "holdout" / "index.json"), ["index.json: is not the index"]),
+    (replace_by_another_corpus, ["documents.bin: says that a document ends at", "does not count the tokens"]),
+    (swap_and_seal, ["documents.bin: says that a document ends at"] * 2),
+    (outside_the_vocabulary, ["token 60000 is outside the vocabulary"]),
+    (lambda s: edit(s / "corpus.json", move_length), ["corpus.json: its lengths are not those"]),
+    (count_one_more("tokens"), ["corpus.json: says .* tokens", "documents.bin is for .* tokens, found"]),
+    (
+        lambda s: edit(s / "corpus.json", lambda m: m["shards"][0].update(sha256="0" * 64)),
+        [
+            "fingerprint is not that",
+            "index.json: is not the index",
+            "shard.00000.mds: its bytes have changed",
+        ],
+    ),
+    (lambda s: edit(s / "corpus.json", lambda m: m.update(index_sha256="0" * 64)), ["index.json: is not the index"]),
+    (lambda s: edit(s / "corpus.json", lambda m: m.update(unigram_sha256="0" * 64)), ["unigram.npy: is not the file"]),
+]
+
+
+def test_there_are_enough_kinds_of_faults() -> None:
+    assert len(FAULTS) >= 40
+
+
 @pytest.mark.parametrize(("plant", "expected"), FAULTS, ids=range(len(FAULTS)))
 def test_planted_faults(plant: Callable[[Path], object], expected: list[str], split: Path) -> None:
     assert verify(split) == []
@@ -135,18 +229,19 @@ def test_an_index_that_does_not_fit_the_rows_is_found(split: Path) -> None:
     pieces, writer = [], DocumentsWriter()
     index = open_documents(split)
     lengths = [index.document(number).num_tokens for number in range(index.num_documents)]
-    own = np.frombuffer(path.read_bytes(), "<i8", 10, 24).reshape(5, 2)
+    own_tokens = np.frombuffer(path.read_bytes(), "<i8", 20, 24).reshape(5, 4)[:, 3]
+    documents_of = np.frombuffer(path.read_bytes(), "<i8", 25, 24 + 160).reshape(5, 5)[:, 3]
     at = 0
     lengths[50], lengths[51] = lengths[51], lengths[50]
     assert lengths[50] != lengths[51]
-    for number, (documents, own_tokens) in enumerate(own.tolist()):
+    for number, documents in enumerate(documents_of.tolist()):
         writer = DocumentsWriter()
         numbers = range(at, at + documents)
         writer.add([index.document(n).record for n in numbers], np.array([lengths[n] for n in numbers], np.int64))
         at += documents
         piece = split.parent / f"{number}.piece"
         piece.write_bytes(b"".join(writer.finish()))
-        pieces.append(Piece(piece, documents, own_tokens))
+        pieces.append(Piece(piece, int(own_tokens[number]), number))
     path.unlink()
     path.write_bytes(b"".join(join(pieces)))
     edit(split / "corpus.json", lambda m: m.update(documents_sha256=identify(path).sha256))
@@ -195,3 +290,78 @@ def test_progress_is_the_bytes_of_the_shards(split: Path) -> None:
     done: list[int] = []
     verify(split, done.append)
     assert sum(done) == sum(path.stat().st_size for path in split.glob("*.mds"))
+
+
+# Packed shards
+
+
+@pytest.fixture
+def packed(corpus_dir: Path, make_conversion: Callable[..., Conversion], tmp_path: Path) -> Path:
+    convert(make_conversion(corpus_dir, compression="zstd"), workers=1)
+    return tmp_path / "out" / "c4" / "train"
+
+
+def pack_another(split: Path) -> None:
+    """A good archive of other rows, and a manifest that knows its size and hash."""
+    path = split / "shard.00000.mds.zstd"
+    data = zstandard.decompress(path.read_bytes())
+    path.write_bytes(zstandard.compress(data[:-1] + bytes([data[-1] ^ 1])))
+    found = identify(path)
+    edit(
+        split / "corpus.json",
+        lambda m: m["shards"][0].update(zip_bytes=path.stat().st_size, zip_sha256=found.sha256),
+    )
+    seal_again(split)
+
+
+def pack_nothing(split: Path) -> None:
+    path = split / "shard.00000.mds.zstd"
+    path.write_bytes(b"no archive at all")
+    change = {"zip_bytes": path.stat().st_size, "zip_sha256": identify(path).sha256}
+    edit(split / "corpus.json", lambda m: m["shards"][0].update(change))
+    seal_again(split)
+
+
+@pytest.mark.parametrize(
+    ("plant", "expected"),
+    [
+        (lambda s: flip(s / "shard.00001.mds.zstd", -1), "shard.00001.mds.zstd: its bytes have changed"),
+        (lambda s: truncate(s / "shard.00001.mds.zstd"), "shard.00001.mds.zstd: .* bytes, not"),
+        (lambda s: (s / "shard.00001.mds.zstd").unlink(), "shard.00001.mds.zstd: missing"),
+        (lambda s: (s / "shard.00001.mds").write_bytes(b""), "shard.00001.mds: not in the manifest"),
+        (pack_another, "shard.00000.mds.zstd: unpacks to other bytes"),
+        (pack_nothing, "shard.00000.mds"),
+    ],
+)
+def test_faults_of_packed_shards(plant: Callable[[Path], object], expected: str, packed: Path) -> None:
+    assert verify(packed) == []
+    plant(packed)
+    (fault,) = verify(packed)
+    assert re.search(expected, fault)
+
+
+# The splits of a corpus beside each other
+
+
+@pytest.mark.parametrize(
+    ("plant", "expected"),
+    [
+        (count_one_more("records"), ["its records are not those of", "corpus.json: says .* records"]),
+        (count_one_more("empty_records"), ["its empty_records are not those of", "corpus.json: says .* records"]),
+        (lambda s: edit(s / "corpus.json", lambda m: m["sources"][0].update(bytes=1)), ["its sources are not those"]),
+        (lambda s: edit(s / "corpus.json", lambda m: m["parameters"].update(template="x")), ["its parameters are not"]),
+        (lambda s: edit(s / "corpus.json", lambda m: m.update(skipped={"not JSON": 3})), ["its skipped", "3 skipped"]),
+        (lambda s: swap(s / "corpus.json", s.parent / "holdout" / "corpus.json"), ["split holdout", "split train"]),
+        (lambda s: shutil.rmtree(s.parent / "holdout"), ["the split holdout is missing"]),
+        (lambda s: shutil.rmtree(s), ["the split train is missing"]),
+    ],
+)
+def test_faults_of_splits_that_do_not_belong_together(
+    plant: Callable[[Path], object], expected: list[str], split: Path
+) -> None:
+    assert check_together(split_folders(split.parent)) == []
+    plant(split)
+    faults = check_together(split_folders(split.parent))
+    assert len(faults) == len(expected), faults
+    for fault, pattern in zip(faults, expected, strict=True):
+        assert re.search(pattern, fault), fault

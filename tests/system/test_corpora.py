@@ -13,7 +13,7 @@ from demo.corpora import NAMES, Inputs, write_records, write_stand_ins
 from demo.problems import KINDS
 from demo.stdlib_text import read_modules
 from demo.tasks import INSTRUCTIONS, QUESTIONS
-from shards.sources import find_sources, read_blocks
+from shards.sources import find_sources, read_blocks, whole_source
 from shards.templates import find_template
 
 MEGABYTE = 1_000_000
@@ -42,7 +42,10 @@ def test_every_corpus_goes_through_its_own_template(stand_ins: tuple[Path, Input
         assert template.name == name
         sources = find_sources(paths)
         records = [
-            record for path in sources for block in read_blocks(path, template.fields) for record in block.records
+            record
+            for path in sources
+            for block in read_blocks(whole_source(path), template.fields)
+            for record in block.records
         ]
         size = sum(len(template.render(record).strip()) for record in records)
         assert size > least.get(name, MEGABYTE), name

@@ -1,4 +1,4 @@
-"""Workers: they end with whoever asked for them, and their death is an error, not a wait."""
+"""Worker processes: they end with whoever asked for them, and their death is an error, not a wait."""
 
 import os
 import signal

@@ -1,58 +1,35 @@
-"""Worker processes that convert parts and die with whoever asked for them.
+"""Worker processes on this machine, which die with whoever asked for them.
 
-Each worker speaks over its own pipe. Busy or idle, it ends when the other end is closed, so a killed
-conversion leaves no workers behind. One encoder a worker serves all its parts. With one worker everything
-runs in the calling process. Which worker converts which part is left to chance; the bytes do not depend
-on it.
+Each worker speaks over its own pipe. Busy or idle, it ends when the other end is closed, so a killed conversion leaves
+no workers behind. With one worker everything runs in the calling process. Which worker does which job
+is left to chance.
 """
 
 from __future__ import annotations
 
 import multiprocessing
 import signal
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from pathlib import Path
+from typing import Any
 
+from shards.engines import OnProgress, Work
 from shards.errors import ShardsError, WorkerError
-from shards.part import Recipe, convert_part
-from shards.tokenizer import Encoder
 
-__all__ = ["Job", "OnProgress", "run_jobs"]
-
-OnProgress = Callable[[int, int], None]
+__all__ = ["run"]
 
 
-@dataclass(frozen=True)
-class Job:
-    """One part: the input file and the folder it becomes."""
-
-    source: Path
-    folder: Path
-
-
-def run_jobs(jobs: Sequence[Job], recipe: Recipe, workers: int, on_progress: OnProgress) -> None:
-    """Convert all `jobs` with `workers` processes.
-
-    Args:
-        jobs: what to convert; started in this order.
-        recipe: how.
-        workers: number of processes; never more than there are jobs.
-        on_progress: as of `convert_part`, called in this process.
-
-    Raises:
-        ShardsError: of the first job that failed; the other workers are stopped at once.
-        WorkerError: a worker died.
-    """
-    if min(workers, len(jobs)) <= 1:
-        encoder = Encoder(recipe.tokenizer) if jobs else None
-        for job in jobs:
-            assert encoder is not None
-            convert_part(job.source, job.folder, recipe, encoder, on_progress)
+def run(jobs: Sequence[Any], work: Work, *, workers: int, on_progress: OnProgress) -> None:
+    """As `shards.engines.run_jobs`, with processes of this machine."""
+    if not jobs:
         return
-    team = _start(min(workers, len(jobs)), recipe)
+    if min(workers, len(jobs)) == 1:
+        do = work.start()
+        for job in jobs:
+            do(job, on_progress)
+        return
+    team = _start(min(workers, len(jobs)), work)
     try:
         _serve(team, jobs, on_progress)
     finally:
@@ -63,7 +40,7 @@ def run_jobs(jobs: Sequence[Job], recipe: Recipe, workers: int, on_progress: OnP
             process.join()
 
 
-def _start(workers: int, recipe: Recipe) -> dict[Connection, BaseProcess]:
+def _start(workers: int, work: Work) -> dict[Connection, BaseProcess]:
     # Spawned, not forked: no locks, threads or memory are inherited, and the first worker's pipe is not
     # held open by the second.
     context = multiprocessing.get_context("spawn")
@@ -73,7 +50,7 @@ def _start(workers: int, recipe: Recipe) -> dict[Connection, BaseProcess]:
     try:
         for _ in range(workers):
             ours, theirs = context.Pipe()
-            process = context.Process(target=_work, args=(theirs, recipe), daemon=True)
+            process = context.Process(target=_work, args=(theirs, work), daemon=True)
             process.start()
             theirs.close()
             team[ours] = process
@@ -82,9 +59,9 @@ def _start(workers: int, recipe: Recipe) -> dict[Connection, BaseProcess]:
     return team
 
 
-def _serve(team: dict[Connection, BaseProcess], jobs: Iterable[Job], on_progress: OnProgress) -> None:
+def _serve(team: dict[Connection, BaseProcess], jobs: Iterable[Any], on_progress: OnProgress) -> None:
     todo = iter(jobs)
-    doing: dict[Connection, Job] = {}
+    doing: dict[Connection, Any] = {}
 
     def assign(connection: Connection) -> None:
         if (job := next(todo, None)) is not None:
@@ -106,7 +83,7 @@ def _serve(team: dict[Connection, BaseProcess], jobs: Iterable[Job], on_progress
                         del doing[ready]
                         assign(ready)
     except (EOFError, ConnectionError):
-        dead = [job.source for connection, job in doing.items() if not team[connection].is_alive()]
+        dead = [job for connection, job in doing.items() if not team[connection].is_alive()]
         names = ", ".join(map(str, dead)) or "a part"
         raise WorkerError(
             f"a worker died while it converted {names} (out of memory?); run the same command again, "
@@ -114,13 +91,13 @@ def _serve(team: dict[Connection, BaseProcess], jobs: Iterable[Job], on_progress
         ) from None
 
 
-def _work(connection: Connection, recipe: Recipe) -> None:
+def _work(connection: Connection, work: Work) -> None:
     """Body of a worker: jobs in, (read_bytes, text_bytes) on the way, None or a `ShardsError` at the end."""
     try:
-        encoder = Encoder(recipe.tokenizer)
+        do = work.start()
         while True:
             job = connection.recv()
-            convert_part(job.source, job.folder, recipe, encoder, lambda *counts: connection.send(counts))
+            do(job, lambda *counts: connection.send(counts))
             connection.send(None)
     except (EOFError, ConnectionError):
         return

@@ -1,4 +1,4 @@
-"""Sources: which files in which order, the same records from every form, one clear error for each damage."""
+"""Blocks: the same records from every form of source, one clear error for each damage."""
 
 import gzip
 import json
@@ -10,9 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from shards import sources
 from shards.errors import RecordError, SourceError
-from shards.sources import find_sources, identify, read_blocks
+from shards.sources import blocks, read_blocks, whole_source
 
 FIELDS = frozenset({"text"})
 RECORDS = [{"text": f"text {n} " + "é漢\n" * (n % 7), "url": "u", "n": n} for n in range(3000)]
@@ -26,7 +25,7 @@ def put(path: Path, data: bytes = b'{"text": "a"}\n') -> Path:
 
 
 def read_all(path: Path) -> list[dict[str, object]]:
-    return [record for block in read_blocks(path, FIELDS) for record in block.records]
+    return [record for block in read_blocks(whole_source(str(path)), FIELDS) for record in block.records]
 
 
 @pytest.mark.parametrize(
@@ -43,13 +42,13 @@ def read_all(path: Path) -> list[dict[str, object]]:
 def test_lines_of_every_packing(
     name: str, pack: "callable[[bytes], bytes]", tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sources, "BLOCK_BYTES", 10_000)
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", 10_000)
     path = put(tmp_path / name, pack(LINES))
-    blocks = list(read_blocks(path, FIELDS))
-    assert [record for block in blocks for record in block.records] == RECORDS
-    assert [number for block in blocks for number in block.numbers] == list(range(1, len(RECORDS) + 1))
-    assert len(blocks) > 5
-    positions = [block.position for block in blocks]
+    found = list(read_blocks(whole_source(str(path)), FIELDS))
+    assert [record for block in found for record in block.records] == RECORDS
+    assert [number for block in found for number in block.numbers] == list(range(1, len(RECORDS) + 1))
+    assert len(found) > 5
+    positions = [block.position for block in found]
     assert positions == sorted(positions)
     assert positions[-1] == path.stat().st_size
 
@@ -58,60 +57,16 @@ def test_parquet_gives_only_the_wanted_columns(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     pq.write_table(pa.Table.from_pylist(RECORDS), path, row_group_size=700)
     assert read_all(path) == [{"text": record["text"]} for record in RECORDS]
-    blocks = list(read_blocks(path, FIELDS))
-    assert [number for block in blocks for number in block.numbers] == list(range(1, len(RECORDS) + 1))
-    assert blocks[-1].position == path.stat().st_size
-    assert list(next(read_blocks(path, frozenset({"absent"}))).records[0]) == ["text", "url", "n"]
+    found = list(read_blocks(whole_source(str(path)), FIELDS))
+    assert [number for block in found for number in block.numbers] == list(range(1, len(RECORDS) + 1))
+    assert found[-1].position == path.stat().st_size
+    assert list(next(read_blocks(whole_source(str(path)), frozenset({"absent"}))).records[0]) == ["text", "url", "n"]
 
 
 def test_blank_lines_count_but_hold_nothing(tmp_path: Path) -> None:
     path = put(tmp_path / "a.jsonl", b'{"text": "a"}\n\n  \r\n{"text": "b"}')
-    (block,) = read_blocks(path, FIELDS)
-    assert block.numbers == [1, 4]
-
-
-def test_order_is_the_inputs_then_by_path(tmp_path: Path) -> None:
-    for name in (
-        "b/2.jsonl",
-        "b/10.jsonl",
-        "b/a/z.json.gz",
-        "b/.hidden.jsonl",
-        "b/.x/y.jsonl",
-        "b/README.md",
-        "c.jsonl",
-    ):
-        put(tmp_path / name, name.encode())
-    found = find_sources([str(tmp_path / "c.jsonl"), str(tmp_path / "b")])
-    assert [str(path.relative_to(tmp_path)) for path in found] == [
-        "c.jsonl",
-        "b/10.jsonl",
-        "b/2.jsonl",
-        "b/a/z.json.gz",
-    ]
-    found = find_sources([str(tmp_path / "b" / "*.jsonl")])
-    assert [path.name for path in found] == ["10.jsonl", "2.jsonl"]
-    found = find_sources([str(tmp_path / "**" / "*.gz")])
-    assert [path.name for path in found] == ["z.json.gz"]
-
-
-def test_inputs_that_cannot_be(tmp_path: Path) -> None:
-    put(tmp_path / "a.jsonl")
-    put(tmp_path / "a.csv")
-    put(tmp_path / "empty.jsonl", b"")
-    (tmp_path / "none").mkdir()
-    for inputs, message in [
-        (["absent.jsonl"], "absent.jsonl does not exist"),
-        ([f"{tmp_path}/*.parquet"], "matches no file"),
-        ([f"{tmp_path}/none"], "holds no file ending in .jsonl"),
-        ([f"{tmp_path}/a.csv"], "unknown ending; known: .jsonl"),
-        ([f"{tmp_path}/a.*"], "a.csv has an unknown ending"),
-        ([f"{tmp_path}/empty.jsonl"], "is empty"),
-        ([f"{tmp_path}/a.jsonl", f"{tmp_path}/./a.jsonl"], "is given twice"),
-        ([], "no input"),
-    ]:
-        with pytest.raises(SourceError) as caught:
-            find_sources(inputs)
-        assert message in str(caught.value)
+    found = list(read_blocks(whole_source(str(path)), FIELDS))
+    assert [number for block in found for number in block.numbers] == [1, 4]
 
 
 BAD_LINES = [
@@ -178,11 +133,3 @@ def test_a_file_without_records_is_an_error(name: str, tmp_path: Path) -> None:
     data = gzip.compress(b"") if name.endswith("gz") else b"\n\n"
     with pytest.raises(SourceError, match="holds no records"):
         read_all(put(tmp_path / name, data))
-
-
-def test_identity(tmp_path: Path) -> None:
-    found = identify(put(tmp_path / "a.jsonl", b"abc"))
-    assert found.bytes == 3
-    assert found.sha256.startswith("ba7816bf")
-    with pytest.raises(SourceError, match="cannot read"):
-        identify(tmp_path / "absent")
