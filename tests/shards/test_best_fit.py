@@ -74,6 +74,11 @@ def test_a_window_by_hand() -> None:
     assert window.owners.tolist() == [1, 1, 0, 1, 2, 3, 4]
 
 
+def test_a_document_goes_where_it_leaves_the_least_room() -> None:
+    (window,) = place_all([7, 5, 3], 10, 100, [])
+    assert window.tokens.reshape(-1, 10).tolist() == [[1] * 7 + [3] * 3, [2] * 5 + [EOS] * 5]
+
+
 @pytest.fixture(params=[1 << 20, 3000], ids=["one unit a file", "several"])
 def conversion(corpus_dir: Path, make_conversion: Make, request: pytest.FixtureRequest) -> Conversion:
     return make_conversion(corpus_dir, rows="best-fit", seq_len=64, unit_bytes=request.param)
@@ -108,7 +113,11 @@ def test_every_record_is_found_again(
                     for passage in indexes[split].in_sample(sample):
                         if passage.document.number == document.number:
                             pieces.append((passage.offset, rows[split][sample, passage.start : passage.end].tolist()))
-                assert [token for _, piece in sorted(pieces) for token in piece] == whole
+                before = 0
+                for offset, piece in pieces:  # samples ascend, and so do the pieces of a document
+                    assert offset == before
+                    before += len(piece)
+                assert [token for _, piece in pieces for token in piece] == whole
                 cut += len(samples) > 1
     assert cut > 10
     for split, manifest, table in zip(splits, report.manifests, rows, strict=True):
