@@ -17,11 +17,11 @@ setup: $(SETUP)  ## the locked environment in .venv (installs uv first if it is 
 
 $(SETUP): pyproject.toml uv.lock
 	@command -v uv >/dev/null || python3 -m pip install --quiet uv
-	@if command -v uv >/dev/null; then uv sync --locked --all-extras; else python3 -m uv sync --locked --all-extras; fi
+	@if command -v uv >/dev/null; then uv sync --locked --all-extras --compile-bytecode; else python3 -m uv sync --locked --all-extras --compile-bytecode; fi
 	@touch $@
 
 $(NEWER): stacks/newer/pyproject.toml stacks/newer/uv.lock pyproject.toml $(SETUP)
-	@uv=$$(command -v uv || echo "python3 -m uv"); UV_PROJECT_ENVIRONMENT=$(CURDIR)/.venv-newer $$uv sync --project stacks/newer --locked
+	@uv=$$(command -v uv || echo "python3 -m uv"); UV_PROJECT_ENVIRONMENT=$(CURDIR)/.venv-newer $$uv sync --project stacks/newer --locked --compile-bytecode
 	@touch $@
 
 demo: setup      ## convert, serve, train across a live switchpoint, kill, resume, report (into demo-out/)
