@@ -109,7 +109,8 @@ def convert(conversion: Conversion, *, workers: int | None = None, on_progress: 
         conversion: what and how.
         workers: processes; None for one a CPU, of this machine or of the cluster. With more than one, a script that
             calls this needs `if __name__ == "__main__":`, as always with spawned processes.
-        on_progress: called with (bytes of input read, bytes of text taken) since its last call.
+        on_progress: called with (bytes of input read, bytes of text taken) since its last call. With curation the input
+            is read twice, for the first time without text.
 
     Raises:
         CallError: the call or an input is wrong (`SourceError`, `RecordError`, `TokenizerError`).
@@ -144,7 +145,7 @@ def convert(conversion: Conversion, *, workers: int | None = None, on_progress: 
         task = task.settle()
         kept = [result for folder in task.part_folders if (result := read_part(folder)) is not None]
         count(sum(result.end - result.start for result in kept), 0)
-        task.curate(engine=engine, workers=num_workers, on_progress=lambda read_bytes, text_bytes: None)
+        task.curate(engine=engine, workers=num_workers, on_progress=count)
         run_jobs(task.open_jobs(), task.work_of_parts, engine=engine, workers=num_workers, on_progress=count)
         task.check_filled()
 

@@ -87,10 +87,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Convert, and print what came out."""
     from shards.conversion import convert
-    from shards.sources import find_sources, stat_source
+    from shards.sources import find_sources
+    from shards.sources.storage import stat_sources
 
     for conversion in _conversions(arguments):
-        total = sum(stat_source(name).bytes for name in find_sources(conversion.inputs))
+        total = sum(stamp.bytes for stamp in stat_sources(find_sources(conversion.inputs)))
+        total *= 2 if conversion.curation else 1  # what is to be removed is found out first
         work = Path(conversion.out) / f".{conversion.corpus}.work"
         with progress_bar(total, conversion.corpus, work) as update:
             report = convert(conversion, workers=arguments.workers, on_progress=update)

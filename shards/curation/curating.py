@@ -91,7 +91,9 @@ def curate(
     """
     _settle(folder, _plan(curation, units, template))
     folders = [folder / "units" / f"{number:06}" for number in range(len(units))]
-    if not (folder / _SUMMARY).exists():
+    if (folder / _SUMMARY).exists():
+        on_progress(sum(unit.end - unit.start for unit in units), 0)
+    else:
         jobs = [Job(unit, place) for unit, place in zip(units, folders, strict=True)]
         on_progress(sum(job.unit.end - job.unit.start for job in jobs if read_judged(job.folder)), 0)
         work = Judging(curation=curation, template=template, stop=on_error == "stop", max_record_bytes=max_record_bytes)
