@@ -85,7 +85,7 @@ def as_template(text: str | None, where: str) -> Template:
             template = Template(text, (text,))
             if template.fields:
                 return template
-        except ValueError:
+        except CallError:
             pass
         raise CallError(f"{where} must name fields in braces, as in '{{question}}', not {text!r}")
     try:

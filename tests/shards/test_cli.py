@@ -116,7 +116,6 @@ def test_bad_calls_are_one_line_and_exit_2(call: list[str], corpus_dir: Path, tm
     check_one_line(run(*call, "--template", "nope", corpus_dir), 2, "unknown template 'nope'; known: apps")
     check_one_line(run(*call, "--tokenizer", "/nope", corpus_dir), 2, "no tokenizer at /nope")
     check_one_line(run(*call, "--tokenizer", "no-such/name", corpus_dir), 2, "no tokenizer 'no-such/name'")
-    check_one_line(run(*call, "--engine", "ray", corpus_dir), 2, "--engine ray")
     check_one_line(run("verify", tmp_path), 2, "is no corpus")
     check_one_line(run("inspect", tmp_path / "absent"), 2, "is no directory")
     usage = run(*call, "--workers", "many", corpus_dir)

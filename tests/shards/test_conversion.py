@@ -343,8 +343,8 @@ def test_nothing_is_left_when_no_part_is_finished(corpus_dir: Path, make_convers
 
 
 def test_an_error_in_a_worker_arrives_whole(corpus_dir: Path, make_conversion: Make, tmp_path: Path) -> None:
-    (corpus_dir / "3.jsonl").write_text('{"text": "a"}\n{"text": null}\n')
-    with pytest.raises(RecordError, match=r"3\.jsonl, line 2: .* found: text \(null\)") as caught:
+    (corpus_dir / "3.jsonl").write_text('{"text": "a"}\n{"text": ["b"]}\n')
+    with pytest.raises(RecordError, match=r"3\.jsonl, line 2: .* found: text \(list\)") as caught:
         convert(make_conversion(corpus_dir), workers=2)
     assert caught.value.number == 2
     assert caught.value.path == str(corpus_dir / "3.jsonl")

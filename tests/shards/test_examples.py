@@ -89,16 +89,17 @@ def test_prompt_and_output_are_told_apart_to_the_letter(make: Make, tmp_path: Pa
     folder = convert(make(), workers=1).folder / "train"
     cut = 0
     for sample in inspect(folder, range(read_manifest(folder).samples)):
-        path, _, line = sample.places[0].removesuffix(", prompt").removesuffix(", output").partition(", line ")
+        path, _, line = sample.pieces[0].place.removesuffix(", prompt").removesuffix(", output").partition(", line ")
         record = json.loads(Path(path).read_text().split("\n")[int(line) - 1])
         whole = f"{record['question']}\n\n{record['answer']}".strip()
         whole, answer = (unicodedata.normalize("NFC", text) for text in (whole, record["answer"].strip()))
-        assert len(sample.pieces) == 1 or whole.startswith(sample.pieces[0])
+        pieces = [piece.text for piece in sample.pieces]
+        assert len(pieces) == 1 or whole.startswith(pieces[0])
         if len(sample.tokens) == SEQ_LEN:
             cut += 1
         else:
-            assert "".join(sample.pieces) == whole
-            assert sample.pieces[-1].strip() == answer
+            assert "".join(pieces) == whole
+            assert pieces[-1].strip() == answer
     assert cut
 
 

@@ -27,6 +27,7 @@ def curation(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 
     monkeypatch.setattr(shards.curation, "read_removed", read_removed)
     monkeypatch.setattr(shards.curation, "curate", lambda *args, **kwargs: asked.append(-1))
+    monkeypatch.setattr(shards.curation, "copy_reports", lambda folder, target: None)
     return SimpleNamespace(step_names=("length", "copies"), parameters=lambda: {"steps": 2}, asked=asked)
 
 

@@ -15,7 +15,7 @@ OTHERS = {"code": "starcoder", "extra": "text"}
 EMPTY = {"dclm/cc-main-2019-30.jsonl.zst": 7}
 
 COMPANION = """\
-description: The licences of the files in the Parquet file beside it, a list and no corpus: it has its own recipe.
+description: The licences of the files in the Parquet file beside it; a list and no corpus, so it has its own recipe.
 template: "{repo} {path}: {license}"
 """
 

@@ -27,7 +27,7 @@ BAD = [
     (b'["text"]', "no object", "a JSON list"),
     (b"17", "no object", "a JSON int"),
     (b'{"body": "a"}', "wrong columns", "wants the fields text"),
-    (b'{"text": null}', "wrong columns", "text (null)"),
+    (b'{"text": ["a"]}', "wrong columns", "text (list)"),
     (b'{"text": "%s"}' % (b"long " * 1000), "too large", "more than 4000 bytes"),
 ]
 
