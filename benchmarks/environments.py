@@ -35,7 +35,7 @@ def requirements() -> dict[str, tuple[str, list[str]]]:
     return {
         "levanter": (NEWER_PYTHON, ["marin-levanter==0.2.227.dev40316220070"]),
         "grain": (own, ["grain==0.2.18"]),
-        "litdata": (own, ["litdata==0.2.76", torch]),
+        "litdata": (own, ["litdata==0.2.76", tokenizers, torch]),
         "megatron": (own, ["megatron-core==0.16.1", torch]),
         "foundry": (own, ["llm-foundry==0.22.0", "setuptools<80", torch]),
         "datatrove": (own, ["datatrove[io,processing]==0.9.0", tokenizers]),

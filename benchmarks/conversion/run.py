@@ -81,13 +81,13 @@ class Bench:
 
 def line(title: str, result: dict, base: dict, note: str = "") -> str:
     ratio = f"{result['speed'] / base['speed']:>7.2f}" if base else ""
-    numbers = f"{result['speed']:>8.1f} {result['mb'] / result['cpu_seconds']:>8.1f} {result['peak_gib']:>6.2f}"
+    numbers = f"{result['speed']:>8.1f} {result['mb'] / result['cpu_seconds']:>8.1f}"
     return f"{title:<34} {result['cores']:>5} {numbers} {ratio}  {note}".rstrip()
 
 
 def measure(bench: Bench, sizes: dict[str, int], peers: list[str], *, install: bool) -> None:
     forms, files = bench.folder / "large", bench.folder / "small"
-    print(f"{'what':<34} {'cores':>5} {'MB/s':>8} {'a CPU s':>8} {'GiB':>6} {'ratio':>7}")
+    print(f"{'what':<34} {'cores':>5} {'MB/s':>8} {'a CPU s':>8} {'ratio':>7}")
     alone = {}
     for cores in (1, 2):
         alone[cores] = bench.run("gigatoken", sys.executable, forms / "jsonl", sizes["large"], cores=cores)
