@@ -121,13 +121,17 @@ def count_one_more(key: str) -> Callable[[Path], None]:
     return lambda s: edit(s / "corpus.json", lambda m: m.update({key: m[key] + 1}))
 
 
-def replace_by_another_corpus(split: Path) -> None:
-    """A shard of another corpus, whole, with as many rows, and everything that names it made to fit."""
-    manifest = read_manifest(split)
-    rows = np.full((manifest.shards[0].samples, 32), 5, np.uint16)
-    shard = write_shard(split / "shard.00000.mds", rows, manifest.row_format)
-    edit(split / "corpus.json", lambda m: m["shards"].__setitem__(0, asdict(shard)))
-    seal_again(split)
+def replace_rows(token: int) -> Callable[[Path], None]:
+    """Puts a whole shard of as many rows of `token` in place of the first, and makes everything that names it fit."""
+
+    def replace(split: Path) -> None:
+        manifest = read_manifest(split)
+        rows = np.full((manifest.shards[0].samples, 32), token, np.uint16)
+        shard = write_shard(split / "shard.00000.mds", rows, manifest.row_format)
+        edit(split / "corpus.json", lambda m: m["shards"].__setitem__(0, asdict(shard)))
+        seal_again(split)
+
+    return replace
 
 
 def seal_again(split: Path) -> None:
@@ -152,14 +156,6 @@ def swap_and_seal(split: Path) -> None:
     seal_again(split)
 
 
-def outside_the_vocabulary(split: Path) -> None:
-    manifest = read_manifest(split)
-    rows = np.full((manifest.shards[0].samples, 32), 60_000, np.uint16)
-    shard = write_shard(split / "shard.00000.mds", rows, manifest.row_format)
-    edit(split / "corpus.json", lambda m: m["shards"].__setitem__(0, asdict(shard)))
-    seal_again(split)
-
-
 def move_length(manifest: dict) -> None:
     manifest["lengths"][2] += 1
     manifest["lengths"][-1] -= 1
@@ -180,9 +176,9 @@ FAULTS += [
     (lambda s: swap(s / "unigram.npy", s.parent / "holdout" / "unigram.npy"), ["unigram.npy: is not the file"]),
     (lambda s: swap(s / "documents.bin", s.parent / "holdout" / "documents.bin"), ["documents.bin is for"]),
     (lambda s: swap(s / "index.json", s.parent / "holdout" / "index.json"), ["index.json: is not the index"]),
-    (replace_by_another_corpus, ["documents.bin: says that a document ends at", "does not count the tokens"]),
+    (replace_rows(5), ["documents.bin: says that a document ends at", "does not count the tokens"]),
     (swap_and_seal, ["documents.bin: says that a document ends at"] * 2),
-    (outside_the_vocabulary, ["token 60000 is outside the vocabulary"]),
+    (replace_rows(60_000), ["token 60000 is outside the vocabulary"]),
     (lambda s: edit(s / "corpus.json", move_length), ["corpus.json: its lengths are not those"]),
     (count_one_more("tokens"), ["corpus.json: says .* tokens", "documents.bin is for .* tokens, found"]),
     (
