@@ -61,13 +61,6 @@ class Section:
             raise self.wrong(key, _span("an integer", low, high if high < 1 << 62 else math.inf), value)
         return value
 
-    def flag(self, key: str, default: bool) -> bool:
-        """`true` or `false`."""
-        value = self.take(key, default)
-        if not isinstance(value, bool):
-            raise self.wrong(key, "true or false", value)
-        return value
-
     def texts(self, key: str) -> tuple[str, ...]:
         """One text, or a list of at least one."""
         value = self.take(key)
